@@ -1,0 +1,279 @@
+"""Typed configuration: one frozen dataclass tree, its defaults, and the checks that need no data.
+
+A file in `configs/` starts from `default_config()`, a locked `ml_collections.ConfigDict` in which a misspelt or
+ill-typed override is an error, changes what its experiment needs, and returns it. `parse` turns it into `Config`.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import ml_collections
+
+TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at", "word_iat")
+READINGS = ("span", "sentence", "token", "sign", "released")
+ENCODERS = ("bilstm", "cnn", "average")
+ATTENTIONS = ("additive", "scaled_dot")
+DATASETS = ("planted", "sst")
+SELECTIONS = ("auc", "accuracy")
+
+
+class ConfigError(ValueError):
+    """A configuration value that cannot be used; the message names the field and what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where texts come from and how they become ids.
+
+    Attributes:
+      raw_dir: folder with the official archives (or their extracted folders); empty: download them.
+      data_dir: folder of the prepared records; empty: `~/tensorflow_datasets`.
+      vectors: path of pretrained word vectors (.vec, .txt or .gz, word2vec or GloVe text); empty: random vectors.
+      min_length: keep a text of n tokens if n > min_length; -1 keeps all.
+      max_length: keep a text of n tokens if n < max_length; -1 keeps all.
+      min_df: a training word enters the vocabulary if at least this many training texts hold it.
+      bucket_widths: padded widths, ascending; a text goes to the first that holds it, longer ones to a wider one made for them.
+    """
+
+    raw_dir: str = ""
+    data_dir: str = ""
+    vectors: str = ""
+    min_length: int = -1
+    max_length: int = -1
+    min_df: int = 1
+    bucket_widths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The single-sequence classifier.
+
+    Attributes:
+      encoder: one of ENCODERS.
+      attention: one of ATTENTIONS.
+      embedding_size: E, the size of a word vector.
+      hidden_size: units per direction of the BiLSTM; the CNN and the average encoder give 2 x hidden_size.
+      dropout: rate on word vectors and on the attended state while training; one mask for every pass of a step.
+    """
+
+    encoder: str = "bilstm"
+    attention: str = "additive"
+    embedding_size: int = 300
+    hidden_size: int = 128
+    dropout: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam with amsgrad and L2 added to the gradient.
+
+    Attributes:
+      learning_rate: step size.
+      weight_decay: L2 coefficient of the encoder and the output group.
+      decay_embedding: whether the embedding table is in the encoder's group (Jain & Wallace) or has no L2.
+      decay_attention: L2 on the attention parameters too (pair models); off for single sequences.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    decay_embedding: bool = True
+    decay_attention: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WordConfig:
+    """What only the word techniques read.
+
+    Attributes:
+      normalise: normalise the embedding table by training unigram frequencies, inside the loss.
+      neighbours: K, nearest neighbours per word (word_iat).
+      per_word: normalise the neighbour coefficients for each word (Sato's released code), not over the sentence.
+    """
+
+    normalise: bool = True
+    neighbours: int = 10
+    per_word: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long, on how much, and what is kept.
+
+    Attributes:
+      epochs: passes over the training split.
+      batch_size: rows per step.
+      selection: dev metric that picks each run's best epoch, one of SELECTIONS.
+      save_every_minutes: save inside an epoch when this much time has passed since the last save.
+      matmul_precision: JAX's default matrix product precision, recorded with the results.
+    """
+
+    epochs: int = 8
+    batch_size: int = 32
+    selection: str = "auc"
+    save_every_minutes: float = 10.0
+    matmul_precision: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training: a population of runs that differ in their seed.
+
+    Attributes:
+      dataset: one of DATASETS.
+      technique: one of TECHNIQUES.
+      reading: reading of attention_iat, one of READINGS; the other techniques ignore it.
+      epsilon: norm of the perturbation, >= 0.
+      adversarial_weight: lambda, weight of the adversarial loss, >= 0.
+      seeds: one run per seed: parameters, order of the batches, random perturbations and dropout.
+    """
+
+    dataset: str = "planted"
+    technique: str = "attention_iat"
+    reading: str = "span"
+    epsilon: float = 1.0
+    adversarial_weight: float = 1.0
+    seeds: tuple[int, ...] = (0,)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    word: WordConfig = WordConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+_CHOICES = {
+    "dataset": DATASETS,
+    "technique": TECHNIQUES,
+    "reading": READINGS,
+    "model.encoder": ENCODERS,
+    "model.attention": ATTENTIONS,
+    "training.selection": SELECTIONS,
+    "training.matmul_precision": ("bfloat16", "tensorfloat32", "float32"),
+}
+_AT_LEAST = {
+    "epsilon": 0,
+    "adversarial_weight": 0,
+    "data.min_length": -1,
+    "data.max_length": -1,
+    "data.min_df": 1,
+    "model.embedding_size": 1,
+    "model.hidden_size": 1,
+    "model.dropout": 0,
+    "optimizer.learning_rate": 0,
+    "optimizer.weight_decay": 0,
+    "word.neighbours": 1,
+    "training.epochs": 1,
+    "training.batch_size": 1,
+    "training.save_every_minutes": 0,
+}
+# Where files lie, and what no result depends on: free to differ between a workdir and the command that resumes it.
+LOCATION_FIELDS = ("data.raw_dir", "data.data_dir", "training.save_every_minutes")
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The defaults as a type-checked ConfigDict, to be changed by a file in `configs/` and by `--config.FIELD=VALUE`."""
+    return ml_collections.ConfigDict(_plain(Config()))
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A dataclass tree as nested dictionaries that keep tuples."""
+    return {
+        field.name: _plain(value) if dataclasses.is_dataclass(value := getattr(config, field.name)) else value
+        for field in dataclasses.fields(config)
+    }
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Dotted field name -> value, in the order of definition."""
+
+    def walk(node: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """One level of the tree, each name with its prefix."""
+        flat: dict[str, Any] = {}
+        for name, value in node.items():
+            flat |= walk(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        return flat
+
+    return walk(_plain(config), "")
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The configuration as plain JSON types."""
+    return json.loads(json.dumps(_plain(config)))
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """Builds and checks a `Config` from a ConfigDict or from the dictionary that `to_json` gave.
+
+    Raises:
+      ConfigError: an unknown field, a wrong type or a value out of range, with the field and the allowed values.
+    """
+    config = _build(Config, values, "")
+    _check(config)
+    return config
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """Builds dataclass `cls` from `values`, converting JSON's lists to tuples and whole numbers to floats."""
+    hints = get_type_hints(cls)
+    for name in values:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, 1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            raise ConfigError(f"config.{prefix}{name} is not a field{hint} Fields here: {', '.join(hints)}.")
+    built = {}
+    for name, value in values.items():
+        kind = hints[name]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"config.{prefix}{name} is a group of fields, not a value; got {value!r}.")
+            built[name] = _build(kind, value, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            built[name] = _typed(value, kind, prefix + name)
+    return cls(**built)
+
+
+def _typed(value: Any, kind: Any, field: str) -> Any:
+    """`value` as type `kind`, or a ConfigError that names `field`."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind == tuple[int, ...]:
+        if isinstance(value, list | tuple) and all(type(item) is int for item in value):
+            return tuple(value)
+        raise ConfigError(f"config.{field} must be whole numbers such as 0,1,2; got {value!r}.")
+    if type(value) is not kind:
+        raise ConfigError(f"config.{field} must be of type {kind.__name__}; got {value!r}.")
+    return value
+
+
+def _check(config: Config) -> None:
+    """Raises ConfigError for a value outside what its field allows."""
+    flat = flatten(config)
+    for field, choices in _CHOICES.items():
+        if flat[field] not in choices:
+            raise ConfigError(f"config.{field} must be one of {', '.join(choices)}; got {flat[field]!r}.")
+    for field, least in _AT_LEAST.items():
+        if not (math.isfinite(flat[field]) and flat[field] >= least):
+            raise ConfigError(f"config.{field} must be a finite number, at least {least}; got {flat[field]!r}.")
+    if config.model.dropout >= 1:
+        raise ConfigError(f"config.model.dropout must be below 1; got {config.model.dropout!r}.")
+    if not config.seeds or len(set(config.seeds)) != len(config.seeds) or not all(0 <= s < 2**31 for s in config.seeds):
+        raise ConfigError(f"config.seeds must be one or more different numbers from 0 to 2147483647; got {config.seeds!r}.")
+    widths = config.data.bucket_widths
+    if not widths or widths[0] < 1 or any(a >= b for a, b in zip(widths, widths[1:], strict=False)):
+        raise ConfigError(f"config.data.bucket_widths must be ascending positive numbers; got {widths!r}.")
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """One line per field that differs and that results depend on: `field: old -> new`."""
+    a, b = flatten(old), flatten(new)
+    return [f"config.{k}: {a[k]!r} -> {b[k]!r}" for k in a if a[k] != b[k] and k not in LOCATION_FIELDS]
+
+
+def config_hash(config: Config) -> str:
+    """Twelve hexadecimal digits that name a configuration, whatever the places its files lie in."""
+    kept = {k: v for k, v in flatten(config).items() if k not in LOCATION_FIELDS}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
