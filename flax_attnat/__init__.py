@@ -1,0 +1,26 @@
+"""Adversarial training for attention mechanisms: perturbations as pure JAX functions, and what trains and measures them."""
+
+from flax_attnat.perturbation.attention import attention_at, attention_iat, random_perturbation
+from flax_attnat.perturbation.geometry import Ball, masked_softmax, project, unit
+from flax_attnat.perturbation.loss import Aux, adversarial_loss
+from flax_attnat.perturbation.virtual import virtual_at
+from flax_attnat.perturbation.word import nearest_neighbours, normalise_embeddings, word_at, word_iat
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Aux",
+    "Ball",
+    "adversarial_loss",
+    "attention_at",
+    "attention_iat",
+    "masked_softmax",
+    "nearest_neighbours",
+    "normalise_embeddings",
+    "project",
+    "random_perturbation",
+    "unit",
+    "virtual_at",
+    "word_at",
+    "word_iat",
+]

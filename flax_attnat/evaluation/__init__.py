@@ -1,0 +1,1 @@
+"""Measures of trained runs: prediction, gradient importance, agreement with attention."""

@@ -1,0 +1,1 @@
+"""Flax Linen models behind four pure functions: embed, encode, score, classify."""

@@ -1,0 +1,178 @@
+"""Technique name -> objective: the one place that knows all techniques.
+
+Attention techniques encode once: the perturbation and both losses vary only the readout. Word techniques encode for
+every word vector they try.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flax_attnat.config import Config
+from flax_attnat.models.single import Model
+from flax_attnat.perturbation.attention import attention_at, attention_iat, random_perturbation
+from flax_attnat.perturbation.loss import Aux, adversarial_loss
+from flax_attnat.perturbation.word import word_at, word_iat
+from flax_attnat.typing import Array, Batch, LossFn, Params
+
+
+class Hparams(NamedTuple):
+    """What may differ between the runs of a population; traced, so that a new value compiles nothing.
+
+    Attributes:
+      epsilon: norm of the perturbation, scalar (or `[R]` outside vmap; so for all).
+      adversarial_weight: lambda.
+      learning_rate: step size.
+      weight_decay: L2 coefficient.
+    """
+
+    epsilon: Array
+    adversarial_weight: Array
+    learning_rate: Array
+    weight_decay: Array
+
+
+class StepSums(NamedTuple):
+    """Sums over the real rows of a batch, scalars; divide by `rows` for means.
+
+    Attributes:
+      rows: real rows.
+      loss: the objective.
+      clean: loss without perturbation.
+      adversarial: loss under it.
+      delta_norm: L2 norm of the perturbation.
+      raised: rows whose loss the perturbation raised.
+    """
+
+    rows: Array
+    loss: Array
+    clean: Array
+    adversarial: Array
+    delta_norm: Array
+    raised: Array
+
+
+Objective = Callable[[Params, Batch, Hparams, Array, Array | None], tuple[Array, StepSums]]
+"""`objective(params, batch, hparams, key, neighbours) -> (mean loss over real rows, StepSums)`."""
+
+Perturb = Callable[[LossFn, Array, Array], Array]
+"""`perturb(loss_fn, like, mask) -> delta`, with epsilon and whatever else it needs closed over."""
+
+
+def binary_cross_entropy(logits: Array, labels: Array, pos_weight: float | Array = 1.0) -> Array:
+    """`-(w y log p + (1 - y) log(1 - p))` with `p = sigmoid(z)`: losses `[B]` of logits `[B, 1]` and labels `[B]`."""
+    z, y = logits[:, 0], labels.astype(logits.dtype)
+    return -(pos_weight * y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z))
+
+
+def build_objective(config: Config, model: Model, pos_weight: float = 1.0) -> Objective:
+    """The objective of `config.technique`: `L(0) + lambda L(r)`, averaged over the real rows of the batch.
+
+    Args:
+      config: technique, reading, options of the word techniques.
+      model: the four functions.
+      pos_weight: weight of the positive class, `n_neg / n_pos` of the training split.
+
+    Returns:
+      A pure function of parameters, batch, hyper-parameters, a key (consumed) and, for word_iat, neighbours `[V, K]`.
+
+    Source: Kitada & Iyatomi 2021, section 3; the sources of the baselines stand with their perturbations.
+    """
+    name = config.technique
+
+    def objective(
+        params: Params, batch: Batch, hparams: Hparams, key: Array, neighbours: Array | None = None
+    ) -> tuple[Array, StepSums]:
+        """Mean loss over real rows (scalar), and the sums it came from."""
+        dropout_key, noise_key = (jax.random.fold_in(key, stream) for stream in (0, 1))
+        epsilon = hparams.epsilon
+
+        def attention_delta(loss_fn: LossFn, scores: Array, mask: Array) -> Array:
+            """Perturbation of the scores `[B, T]`."""
+            if name == "attention_rp":
+                return random_perturbation(noise_key, scores, mask, epsilon)
+            if name == "attention_at":
+                return attention_at(loss_fn, scores, mask, epsilon)
+            return attention_iat(loss_fn, scores, mask, epsilon, reading=config.reading)
+
+        def word_delta(loss_fn: LossFn, words: Array, mask: Array) -> Array:
+            """Perturbation of the word vectors `[B, T, E]`."""
+            if name == "word_at":
+                return word_at(loss_fn, words, mask, epsilon)
+            assert neighbours is not None
+            table, ids = jax.lax.stop_gradient(model.table(params)), neighbours[batch.tokens]
+            return word_iat(loss_fn, words, table, ids, mask, epsilon, per_word=config.word.per_word)
+
+        on_words = name.startswith("word_")
+        parts = (_word_parts if on_words else _attention_parts)(model, params, batch, dropout_key, pos_weight)
+        if name == "vanilla":
+            losses, aux = _vanilla_losses(parts)
+        else:
+            perturb = word_delta if on_words else attention_delta
+            losses, aux = _adversarial_losses(parts, perturb, hparams.adversarial_weight)
+        total, rows = jnp.sum(batch.weight * losses), jnp.sum(batch.weight)
+        columns = (jnp.sum(batch.weight * column) for column in aux)
+        return total / jnp.maximum(rows, 1), StepSums(rows, total, *columns)
+
+    return objective
+
+
+class LossParts(NamedTuple):
+    """A loss as a function of one additive delta, taken apart so that all but the delta can be held constant.
+
+    Attributes:
+      losses: `losses(closed, delta) -> [B]`.
+      closed: pytree of everything the losses depend on besides the delta; what stands here is computed once per step.
+      like: what the delta is added to: scores `[B, T]` or word vectors `[B, T, E]`.
+      mask: `[B, T]`, true on real tokens.
+    """
+
+    losses: Callable[[Any, Array], Array]
+    closed: Any
+    like: Array
+    mask: Array
+
+
+def _attention_parts(model: Model, params: Params, batch: Batch, key: Array, pos_weight: float) -> LossParts:
+    """Loss as a function of a delta on the scores `[B, T]`: the encoder has run once, the readout runs for each delta."""
+    encoded = model.encode(params, model.embed(params, batch, key), batch)
+    scores = model.score(params, encoded)
+
+    def losses(closed: Any, delta: Array) -> Array:
+        """Per-example losses `[B]` with `delta` `[B, T]` added to the scores."""
+        params, encoded, scores = closed
+        return binary_cross_entropy(model.classify(params, encoded, scores + delta, key), batch.label, pos_weight)
+
+    return LossParts(losses, (params, encoded, scores), scores, encoded.mask)
+
+
+def _word_parts(model: Model, params: Params, batch: Batch, key: Array, pos_weight: float) -> LossParts:
+    """Loss as a function of a delta on the word vectors `[B, T, E]`: everything after them runs for each delta."""
+    words = model.embed(params, batch, key)
+    mask = jnp.arange(words.shape[1])[None, :] < batch.length[:, None]
+
+    def losses(closed: Any, delta: Array) -> Array:
+        """Per-example losses `[B]` with `delta` `[B, T, E]` added to the word vectors."""
+        params, words = closed
+        encoded = model.encode(params, words + delta, batch)
+        logits = model.classify(params, encoded, model.score(params, encoded), key)
+        return binary_cross_entropy(logits, batch.label, pos_weight)
+
+    return LossParts(losses, (params, words), words, mask)
+
+
+def _vanilla_losses(parts: LossParts) -> tuple[Array, Aux]:
+    """Clean losses `[B]`; the adversarial columns are zero."""
+    clean = parts.losses(parts.closed, jnp.zeros_like(parts.like))
+    zeros = jnp.zeros_like(clean)
+    return clean, Aux(clean, zeros, zeros, zeros)
+
+
+def _adversarial_losses(parts: LossParts, perturb: Perturb, weight: Array) -> tuple[Array, Aux]:
+    """Clean plus weighted adversarial losses `[B]`; the perturbation sees constants, so no second derivative is traced."""
+    constant = functools.partial(parts.losses, jax.lax.stop_gradient(parts.closed))
+    delta = perturb(constant, jax.lax.stop_gradient(parts.like), parts.mask)
+    return adversarial_loss(functools.partial(parts.losses, parts.closed), delta, weight=weight)

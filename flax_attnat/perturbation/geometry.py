@@ -1,0 +1,266 @@
+"""Balls, unit vectors, projections and masks: what every perturbation is built from.
+
+`B` is the batch axis (always the first), `T` tokens, `E` embedding; `*rest` any further axes. Everything is computed in
+float32 or wider and returned in the dtype it came in; half-precision results are rounded toward zero, so that rounding
+never carries a delta out of its ball.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from flax_attnat.typing import LossFn, Scalar
+
+
+class Ball(NamedTuple):
+    """The set of deltas whose norm is at most a radius.
+
+    Attributes:
+      ord: order of the norm: 1, 2 or infinity.
+      axes: axes the norm runs over: `(-1,)` for `[B, T]` scores, `(-2, -1)` for `[B, T, E]` word vectors of a sentence.
+    """
+
+    ord: float = 2.0
+    axes: tuple[int, ...] = (-1,)
+
+
+def unit(
+    g: Float[Array, "*shape"], *, mask: Shaped[Array, "..."] | None = None, ball: Ball = Ball()
+) -> Float[Array, "*shape"]:
+    """Direction of norm 1 along which a linear function of gradient `g` rises most.
+
+    `argmax <u, g>` over `||u|| <= 1`: `g / ||g||_2` for order 2, `sign(g)` for infinity, and for order 1 the signs of the
+    entries of largest magnitude, shared equally among ties. The gradient is divided by its largest entry first, so that
+    `unit(c g) = unit(g)` for `c` from 1e-30 to 1e30.
+
+    Args:
+      g: `[B, *rest]` gradient.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `g`. None: all are real.
+      ball: order and axes of the norm.
+
+    Returns:
+      `[B, *rest]` of `g`'s dtype, zero where the mask is false, and zero for a row (one slice over `ball.axes`) that is
+      zero or has a real entry that is not finite.
+
+    Raises:
+      ValueError: the order is none of 1, 2, infinity, or the mask does not fit.
+
+    Source: Goodfellow et al. 2015 (order infinity), Miyato et al. 2017, equation 5 (order 2).
+
+    >>> unit(jnp.array([[3.0, 4.0, 9.0]]), mask=jnp.array([[True, True, False]]))
+    Array([[0.6, 0.8, 0. ]], dtype=float32)
+    """
+    _check_ball(ball)
+    real = broadcast_mask(mask, g, ball)
+    wide = jnp.where(real, g.astype(wide_dtype(g)), 0)
+    largest = jnp.max(jnp.abs(wide), axis=ball.axes, keepdims=True, initial=0.0)
+    usable = (largest > 0) & jnp.isfinite(largest)
+    # The power of two next to the largest entry: dividing by it is exact.
+    exponent = jnp.frexp(jnp.where(usable, largest, 1))[1]
+    scaled = jnp.where(usable, jnp.ldexp(jnp.where(usable, wide, 0), -exponent), 0)
+    if ball.ord == math.inf:
+        direction = jnp.sign(scaled)
+    elif ball.ord == 1:
+        peak = (jnp.abs(scaled) == jnp.max(jnp.abs(scaled), axis=ball.axes, keepdims=True)) & (scaled != 0)
+        direction = jnp.sign(scaled) * peak / jnp.maximum(jnp.sum(peak, axis=ball.axes, keepdims=True), 1)
+    else:
+        norm = _norm2(scaled, ball.axes)
+        direction = scaled / jnp.where(norm > 0, norm, 1)
+    return round_toward_zero(direction, g.dtype)
+
+
+def project(
+    delta: Float[Array, "*shape"],
+    epsilon: Scalar,
+    *,
+    mask: Shaped[Array, "..."] | None = None,
+    ball: Ball = Ball(),
+) -> Float[Array, "*shape"]:
+    """Nearest point to `delta` in the ball of radius `epsilon`, in Euclidean distance.
+
+    `delta * min(1, epsilon / ||delta||)` for order 2, `clip(delta, -epsilon, epsilon)` for infinity, and soft thresholding
+    at the level that makes the norm `epsilon` for order 1.
+
+    Args:
+      delta: `[B, *rest]`.
+      epsilon: radius, >= 0: a float, a tracer or `[B]`.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `delta`. None: all are real.
+      ball: order and axes of the norm.
+
+    Returns:
+      `[B, *rest]` of `delta`'s dtype, zero where the mask is false and in rows with a real entry that is not finite.
+
+    Raises:
+      ValueError: the order is none of 1, 2, infinity, the mask does not fit, or a Python `epsilon` is negative or NaN.
+
+    Source: Duchi et al. 2008, figure 1 (order 1).
+
+    >>> project(jnp.array([[3.0, 4.0]]), 1.0)
+    Array([[0.6, 0.8]], dtype=float32)
+    """
+    _check_ball(ball)
+    real = broadcast_mask(mask, delta, ball)
+    wide = jnp.where(real, delta.astype(wide_dtype(delta)), 0)
+    finite = jnp.all(jnp.isfinite(wide), axis=ball.axes, keepdims=True)
+    wide = jnp.where(finite, wide, 0)
+    radius = _radius(epsilon, wide)
+    if ball.ord == math.inf:
+        inside = jnp.clip(wide, -radius, radius)
+    elif ball.ord == 1:
+        inside = _project_l1(wide, radius, ball.axes)
+    else:
+        largest = jnp.max(jnp.abs(wide), axis=ball.axes, keepdims=True, initial=0.0)
+        exponent = jnp.frexp(largest)[1]
+        norm = jnp.ldexp(_norm2(jnp.ldexp(wide, -exponent), ball.axes), exponent)
+        # norm = inf * radius = 0 would be NaN; a row that is inside already is left as it is, bit for bit
+        inside = jnp.where(norm <= radius, wide, wide * (radius / jnp.where(norm > 0, norm, 1)))
+    return round_toward_zero(inside, delta.dtype)
+
+
+def masked_softmax(
+    scores: Float[Array, "*shape"], mask: Shaped[Array, "..."] | None, axis: int = -1
+) -> Float[Array, "*shape"]:
+    """Softmax over the real entries alone.
+
+    `a_t = mask_t exp(s_t) / sum_k mask_k exp(s_k)`.
+
+    Args:
+      scores: `[B, *rest]`, before the softmax; whatever stands on masked entries, NaN included, is not read.
+      mask: true on real entries; broadcasts to `scores`. None: all are real.
+      axis: axis to normalise.
+
+    Returns:
+      `[B, *rest]` of `scores`' dtype; a row without real entries gives zeros, and its gradient is zero.
+
+    Source: Kitada & Iyatomi 2021, section 3 (attention over the real tokens).
+
+    >>> masked_softmax(jnp.array([[0.0, 0.0, 7.0]]), jnp.array([[True, True, False]]))
+    Array([[0.5, 0.5, 0. ]], dtype=float32)
+    """
+    real = jnp.ones(scores.shape, bool) if mask is None else jnp.broadcast_to(mask, scores.shape).astype(bool)
+    wide = scores.astype(wide_dtype(scores))
+    highest = jnp.max(jnp.where(real, wide, -jnp.inf), axis=axis, keepdims=True, initial=-jnp.inf)
+    highest = jax.lax.stop_gradient(jnp.where(highest > -jnp.inf, highest, 0))
+    exponentials = jnp.where(real, jnp.exp(jnp.where(real, wide - highest, 0)), 0)
+    total = jnp.sum(exponentials, axis=axis, keepdims=True)
+    return (exponentials / jnp.where(total > 0, total, 1)).astype(scores.dtype)
+
+
+def scale_to(direction: Array, epsilon: Scalar) -> Array:
+    """`epsilon * direction` `[B, *rest]` under stop_gradient; zero stays zero even where epsilon is infinite."""
+    wide = direction.astype(wide_dtype(direction))
+    delta = jnp.where(direction == 0, 0, wide * _radius(epsilon, wide))
+    return jax.lax.stop_gradient(round_toward_zero(delta, direction.dtype))
+
+
+def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
+    """Gradient `[B, *rest]` of each example's loss at delta `at`; examples are independent, so one sum serves all."""
+
+    def total(delta: Array) -> Array:
+        """Sum of the per-example losses, a scalar."""
+        losses = loss_fn(delta)
+        return jnp.sum(losses.astype(wide_dtype(losses)))
+
+    return jax.grad(total)(at)
+
+
+def broadcast_mask(mask: Array | None, like: Array, ball: Ball = Ball()) -> Array:
+    """`mask` as booleans that broadcast to `like` `[B, *rest]`.
+
+    A mask of as many axes as `like` broadcasts as NumPy does. A `[B, T]` mask gains axes behind T if it fits the first
+    axes of `like` (word vectors `[B, T, E]`), or between B and T if it fits the first and the last (scores
+    `[B, heads, Q, T]`). Where both fit, a norm over more than one axis of a three-axis `like` says words, else scores.
+    """
+    if mask is None:
+        return jnp.ones((1,) * like.ndim, bool)
+    mask = jnp.asarray(mask).astype(bool)
+    if mask.ndim == 2 and like.ndim > 2:
+        first = mask.shape == like.shape[:2]
+        ends = mask.shape == (like.shape[0], like.shape[-1])
+        words = like.ndim == 3 and len(ball.axes) > 1
+        if first and (words or not ends):
+            mask = mask.reshape(mask.shape + (1,) * (like.ndim - 2))
+        elif ends:
+            mask = mask.reshape((mask.shape[0],) + (1,) * (like.ndim - 2) + (mask.shape[1],))
+    try:
+        fits = jnp.broadcast_shapes(mask.shape, like.shape) == like.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"a mask of shape {mask.shape} does not fit a delta of shape {like.shape}: pass [B, T], or a mask with as "
+            "many axes as the delta."
+        )
+    return mask
+
+
+def wide_dtype(x: Array) -> jnp.dtype:
+    """float64 for float64, float32 for everything narrower: the dtype that norms of `x` (any shape) are computed in."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def round_toward_zero(x: Array, dtype: jnp.dtype) -> Array:
+    """`x` (any shape) in a dtype that may be narrower, never larger in magnitude than it was."""
+    narrow = x.astype(dtype)
+    if jnp.finfo(dtype).bits >= jnp.finfo(x.dtype).bits:
+        return narrow
+    return jnp.where(
+        jnp.abs(narrow.astype(x.dtype)) > jnp.abs(x), jnp.nextafter(narrow, jnp.zeros_like(narrow)), narrow
+    )
+
+
+def _norm2(x: Array, axes: tuple[int, ...]) -> Array:
+    """Euclidean norm of `x` over `axes`, kept as 1; one axis at a time, which keeps the rounding of long sums small."""
+    total = jnp.square(x)
+    for axis in sorted((a % x.ndim for a in axes), reverse=True):
+        total = jnp.sum(total, axis=axis, keepdims=True)
+    return jnp.sqrt(total)
+
+
+def _project_l1(x: Array, radius: Array, axes: tuple[int, ...]) -> Array:
+    """Projection of `x` `[B, *rest]` on the L1 ball over `axes`: soft thresholding at the level found by sorting."""
+    kept = [a for a in range(x.ndim) if a not in {a % x.ndim for a in axes}]
+    moved = jnp.transpose(x, kept + [a % x.ndim for a in axes])
+    flat = jnp.abs(moved.reshape((*moved.shape[:len(kept)], -1)))
+    radius = jnp.transpose(jnp.broadcast_to(radius, _kept_shape(x, axes)), kept + [a % x.ndim for a in axes])
+    radius = radius.reshape((*flat.shape[:-1], 1))
+    descending = -jnp.sort(-flat, axis=-1)
+    levels = (jnp.cumsum(descending, axis=-1) - radius) / jnp.arange(1, flat.shape[-1] + 1, dtype=flat.dtype)
+    count = jnp.maximum(jnp.sum(descending > levels, axis=-1, keepdims=True), 1)
+    level = jnp.where(descending.sum(-1, keepdims=True) <= radius, 0, jnp.take_along_axis(levels, count - 1, axis=-1))
+    shrunk = jnp.maximum(flat - jnp.maximum(level, 0), 0)
+    norm = jnp.sum(shrunk, axis=-1, keepdims=True)
+    shrunk = jnp.where(norm > radius, shrunk * (radius / jnp.where(norm > 0, norm, 1)), shrunk)
+    return jnp.sign(x) * jnp.transpose(shrunk.reshape(moved.shape), _inverse(kept + [a % x.ndim for a in axes]))
+
+
+def _kept_shape(x: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of `x` with `axes` reduced to 1."""
+    reduced = {a % x.ndim for a in axes}
+    return tuple(1 if a in reduced else size for a, size in enumerate(x.shape))
+
+
+def _inverse(order: list[int]) -> list[int]:
+    """Inverse of a permutation of axes."""
+    return sorted(range(len(order)), key=order.__getitem__)
+
+
+def _radius(epsilon: Scalar, like: Array) -> Array:
+    """`epsilon`, a scalar or `[B]`, in the dtype of `like` `[B, *rest]` and broadcasting to it."""
+    if isinstance(epsilon, int | float) and not epsilon >= 0:
+        raise ValueError(f"epsilon must be a number that is not negative; got {epsilon!r}.")
+    radius = jnp.asarray(epsilon, like.dtype)
+    if radius.ndim > 1 or (radius.ndim == 1 and radius.shape[0] != like.shape[0]):
+        raise ValueError(
+            f"epsilon must be a scalar or one value a row ({like.shape[0]} rows); its shape is {radius.shape}."
+        )
+    return radius.reshape(radius.shape + (1,) * (like.ndim - radius.ndim)) if radius.ndim else radius
+
+
+def _check_ball(ball: Ball) -> None:
+    """Raises ValueError for an order that is not offered."""
+    if ball.ord not in (1, 2, math.inf):
+        raise ValueError(f"Ball.ord must be 1, 2 or infinity; got {ball.ord!r}.")

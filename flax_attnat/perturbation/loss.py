@@ -1,0 +1,55 @@
+"""The objective that every perturbation enters: the clean loss and the loss under the perturbation."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flax_attnat.perturbation.geometry import wide_dtype
+from flax_attnat.typing import LossFn, Scalar
+
+
+class Aux(NamedTuple):
+    """What `adversarial_loss` saw, per example.
+
+    Attributes:
+      clean: `[B]` loss without the perturbation.
+      adversarial: `[B]` loss under it.
+      delta_norm: `[B]` L2 norm of the perturbation.
+      raised: `[B]` float, 1 where the perturbation raised the loss, else 0.
+    """
+
+    clean: Array
+    adversarial: Array
+    delta_norm: Array
+    raised: Array
+
+
+def adversarial_loss(
+    loss_fn: LossFn, delta: Float[Array, "B *rest"], *, weight: Scalar = 1.0
+) -> tuple[Float[Array, "B"], Aux]:
+    """Clean loss plus weighted loss under a perturbation.
+
+    `L(0) + weight * L(delta)`, per example.
+
+    Args:
+      loss_fn: `loss_fn(delta) -> [B]` losses, examples independent. What it closes over (an encoder's output, say) is
+        computed once for both terms.
+      delta: `[B, *rest]` perturbation.
+      weight: lambda, >= 0: a float or a tracer.
+
+    Returns:
+      `[B]` losses, and `Aux(clean, adversarial, delta_norm, raised)`, each `[B]`.
+
+    Source: Kitada & Iyatomi 2021, the objective of adversarial training.
+
+    >>> loss, aux = adversarial_loss(lambda delta: (1.0 + delta).sum(-1), jnp.array([[0.5]]), weight=2.0)
+    >>> loss, aux.raised
+    (Array([4.], dtype=float32), Array([1.], dtype=float32))
+    """
+    clean = loss_fn(jnp.zeros_like(delta))
+    adversarial = loss_fn(delta)
+    wide = delta.astype(wide_dtype(delta))
+    norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=tuple(range(1, delta.ndim))))
+    loss = clean + jnp.asarray(weight, clean.dtype) * adversarial
+    return loss, Aux(clean, adversarial, norm, (adversarial > clean).astype(jnp.float32))

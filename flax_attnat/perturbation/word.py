@@ -1,0 +1,177 @@
+"""Perturbations of word vectors: Word AT (Miyato et al. 2017) and Word iAT (Sato et al. 2018).
+
+`B` batch, `T` tokens, `E` embedding, `V` vocabulary, `K` neighbours.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from flax_attnat.perturbation.geometry import Ball, broadcast_mask, delta_gradient, scale_to, unit, wide_dtype
+from flax_attnat.typing import LossFn, Scalar
+
+SENTENCE = Ball(axes=(-2, -1))
+
+
+def word_at(
+    loss_fn: LossFn,
+    embeddings: Float[Array, "B T E"],
+    mask: Shaped[Array, "..."] | None,
+    epsilon: Scalar,
+    *,
+    ball: Ball = SENTENCE,
+) -> Float[Array, "B T E"]:
+    """Worst perturbation of the word vectors, to first order (Word AT).
+
+    `r = epsilon g / ||g||` with `g = dL/dw` and the norm over the whole `(T, E)` sentence.
+
+    Args:
+      loss_fn: `loss_fn(delta) -> [B]` losses with `delta` added to the word vectors, examples independent.
+      embeddings: `[B, T, E]` word vectors, normalised as the model reads them; only shape and dtype are read.
+      mask: `[B, T]`, true on real tokens. None: all are real.
+      epsilon: norm of the perturbation, >= 0: a float, a tracer or `[B]`.
+      ball: order and axes of the norm.
+
+    Returns:
+      `[B, T, E]` perturbation of the embeddings' dtype, zero on padding and in rows without a finite gradient.
+
+    Raises:
+      ValueError: a mask that does not fit, an unknown order, or a Python `epsilon` that is negative or NaN.
+
+    Source: Miyato et al. 2017, equations 4-6.
+
+    >>> words = jnp.zeros((1, 2, 2))
+    >>> loss_fn = lambda delta: (words + delta).sum(axis=(1, 2))
+    >>> word_at(loss_fn, words, jnp.array([[True, False]]), 1.0).round(3)
+    Array([[[0.707, 0.707],
+            [0.   , 0.   ]]], dtype=float32)
+    """
+    g = delta_gradient(loss_fn, jnp.zeros_like(embeddings))
+    return scale_to(unit(g, mask=mask, ball=ball), epsilon)
+
+
+def word_iat(
+    loss_fn: LossFn,
+    embeddings: Float[Array, "B T E"],
+    table: Float[Array, "V E"],
+    neighbours: Int[Array, "B T K"],
+    mask: Shaped[Array, "..."] | None,
+    epsilon: Scalar,
+    *,
+    per_word: bool = False,
+) -> Float[Array, "B T E"]:
+    """Worst perturbation of the word vectors toward neighbouring words (Word iAT).
+
+    `r_t = sum_k alpha_tk dn_tk` with `dn_tk = (e_{n_tk} - w_t) / ||e_{n_tk} - w_t||`, `G_tk = g_t . dn_tk` and
+    `alpha = G / ||G||`, the norm over `(t, k)`; `r` is then rescaled to norm epsilon over the sentence, because the
+    directions are not orthogonal. Neighbours are visited one at a time: no `[B, T, K, E]` array is made.
+
+    Args:
+      loss_fn: `loss_fn(delta) -> [B]` losses with `delta` added to the word vectors, examples independent.
+      embeddings: `[B, T, E]` word vectors, normalised as the model reads them.
+      table: `[V, E]` all word vectors, normalised in the same way.
+      neighbours: `[B, T, K]` ids of each word's neighbours, rows of `nearest_neighbours`.
+      mask: `[B, T]`, true on real tokens. None: all are real.
+      epsilon: norm of the perturbation, >= 0: a float, a tracer or `[B]`.
+      per_word: normalise alpha over the neighbours of each word (Sato's released code), not over the sentence.
+
+    Returns:
+      `[B, T, E]` perturbation of the embeddings' dtype, zero on padding and in rows without a finite gradient.
+
+    Raises:
+      ValueError: a mask that does not fit, or a Python `epsilon` that is negative or NaN.
+
+    Source: Sato et al. 2018, equations 8-13.
+
+    >>> table = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+    >>> words = table[None, :1]
+    >>> loss_fn = lambda delta: (words + delta).sum(axis=(1, 2))
+    >>> word_iat(loss_fn, words, table, jnp.array([[[1, 2]]]), None, 1.0).round(3)
+    Array([[[0.707, 0.707]]], dtype=float32)
+    """
+    real = broadcast_mask(mask, embeddings, SENTENCE)
+    wide = embeddings.astype(wide_dtype(embeddings))
+    # The result is free of the gradient's scale, and rows without a usable gradient are 0 from here on.
+    g = unit(delta_gradient(loss_fn, jnp.zeros_like(embeddings)).astype(wide.dtype), mask=real, ball=SENTENCE)
+
+    def visit(carry: tuple[Array, Array], ids_BxT: Array) -> tuple[tuple[Array, Array], None]:
+        """Adds one neighbour's `G_tk dn_tk` `[B, T, E]` and `G_tk^2` `[B, T, 1]`."""
+        total, squares = carry
+        direction = unit(table[ids_BxT].astype(wide.dtype) - wide)
+        coefficient = jnp.sum(g * direction, axis=-1, keepdims=True)
+        return (total + coefficient * direction, squares + jnp.square(coefficient)), None
+
+    start = (jnp.zeros_like(wide), jnp.zeros_like(wide[..., :1]))
+    (total, squares), _ = jax.lax.scan(visit, start, jnp.moveaxis(neighbours, -1, 0))
+    if per_word:
+        total = total / jnp.where(squares > 0, jnp.sqrt(squares), 1)
+    return scale_to(unit(total, mask=real, ball=SENTENCE), epsilon).astype(embeddings.dtype)
+
+
+def nearest_neighbours(
+    table: Float[Array, "V E"], k: int = 10, *, valid: Bool[Array, "V"] | None = None, block: int = 512
+) -> Int[Array, "V k"]:
+    """The k words nearest to every word by cosine, itself excluded.
+
+    `argmax_k cos(e_i, e_j)` over `j != i`. The similarities are made in blocks of `block` rows, never as `[V, V]`.
+
+    Args:
+      table: `[V, E]` word vectors.
+      k: neighbours per word.
+      valid: `[V]`, true on words that may be neighbours (padding and unknown are not). None: all.
+      block: rows per block.
+
+    Returns:
+      `[V, k]` int32 ids, nearest first; a word with fewer than k valid others repeats its nearest one.
+
+    Raises:
+      ValueError: k is not between 1 and V - 1.
+
+    Source: Sato et al. 2018, section 4 (the neighbours are refreshed as the vectors move; here once per epoch).
+
+    >>> nearest_neighbours(jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), k=1)
+    Array([[1],
+           [0],
+           [1]], dtype=int32)
+    """
+    size = table.shape[0]
+    if not 1 <= k < size:
+        raise ValueError(f"k must be between 1 and the other {size - 1} words of the table; got {k}.")
+    directions = unit(table.astype(wide_dtype(table)))
+    allowed = jnp.ones(size, bool) if valid is None else valid
+    block = min(block, size)
+    rows = jnp.arange(-(-size // block) * block).reshape(-1, block)
+
+    def nearest(ids: Array) -> Array:
+        """Ids `[block, k]` of the words nearest to rows `ids`; rows beyond V are cut off afterwards."""
+        similarity = directions[jnp.minimum(ids, size - 1)] @ directions.T
+        others = allowed[None, :] & (ids[:, None] != jnp.arange(size)[None, :])
+        found, places = jax.lax.top_k(jnp.where(others, similarity, -jnp.inf), k)
+        return jnp.where(found > -jnp.inf, places, places[:, :1]).astype(jnp.int32)
+
+    return jax.lax.map(nearest, rows).reshape(-1, k)[:size]
+
+
+def normalise_embeddings(table: Float[Array, "V E"], frequencies: Float[Array, "V"]) -> Float[Array, "V E"]:
+    """Word vectors with mean 0 and variance 1 under the training unigram frequencies.
+
+    `(e - mu) / sigma` with `mu = sum_j f_j e_j` and `sigma^2 = sum_j f_j (e_j - mu)^2`, per dimension: without it a model
+    could make a perturbation of fixed norm harmless by growing its vectors.
+
+    Args:
+      table: `[V, E]` word vectors.
+      frequencies: `[V]` relative frequencies, summing to 1.
+
+    Returns:
+      `[V, E]` normalised vectors; differentiable, to be used inside the loss.
+
+    Source: Miyato et al. 2017, equation 1.
+
+    >>> normalise_embeddings(jnp.array([[1.0], [3.0]]), jnp.array([0.5, 0.5]))
+    Array([[-1.],
+           [ 1.]], dtype=float32)
+    """
+    weight = frequencies[:, None].astype(table.dtype)
+    mean = jnp.sum(weight * table, axis=0)
+    variance = jnp.sum(weight * jnp.square(table - mean), axis=0)
+    return (table - mean) * jax.lax.rsqrt(jnp.maximum(variance, jnp.finfo(table.dtype).tiny))

@@ -1,0 +1,1 @@
+"""Optimiser, step, population, schedule, loop, checkpoints."""

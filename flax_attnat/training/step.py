@@ -1,0 +1,105 @@
+"""The pure training step of one run; a population is its vmap."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flax_attnat.config import OptimizerConfig
+from flax_attnat.objective import Hparams, Objective, StepSums
+from flax_attnat.training.optimizer import build_optimizer
+from flax_attnat.typing import Array, Batch, Params
+
+FROZEN_REASONS = ("running", "loss not finite", "gradient not finite")
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes, for one run (a leading axis R on every leaf for a population).
+
+    Attributes:
+      params: parameters.
+      opt_state: optimiser state.
+      step: int32, steps taken.
+      best_params: parameters of the epoch with the best dev metric.
+      best_metric: float32, that metric; -inf before the first epoch ends.
+      best_epoch: int32, that epoch, counted from 1; 0 before.
+      frozen_step: int32, the step at which the run was frozen, or -1.
+      frozen_reason: int32, index into FROZEN_REASONS.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    step: Array
+    best_params: Params
+    best_metric: Array
+    best_epoch: Array
+    frozen_step: Array
+    frozen_reason: Array
+
+
+TrainStep = Callable[[TrainState, Batch, Hparams, Array, Array | None], tuple[TrainState, StepSums]]
+"""`train_step(state, batch, hparams, key, neighbours) -> (state, sums)`."""
+
+
+def init_state(params: Params, config: OptimizerConfig) -> TrainState:
+    """State of one run before its first step."""
+    return TrainState(
+        params=params,
+        opt_state=build_optimizer(config, 0.0, 0.0).init(params),
+        step=jnp.zeros((), jnp.int32),
+        best_params=jax.tree.map(jnp.copy, params),
+        best_metric=jnp.full((), -jnp.inf, jnp.float32),
+        best_epoch=jnp.zeros((), jnp.int32),
+        frozen_step=jnp.full((), -1, jnp.int32),
+        frozen_reason=jnp.zeros((), jnp.int32),
+    )
+
+
+def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep:
+    """The step of one run: gradient of the objective, update, and a guard against values that are not finite.
+
+    A run whose loss or gradient turns non-finite keeps the state it had, from then on and whatever comes: the first
+    such step and its reason are recorded, and its sums are zero.
+
+    Args:
+      objective: `objective(params, batch, hparams, key, neighbours) -> (loss, StepSums)`.
+      config: which parameter groups carry L2.
+
+    Returns:
+      A pure `train_step(state, batch, hparams, key, neighbours) -> (state, StepSums)`; the key is folded with the step
+      count, so that a run resumes without any random state.
+    """
+
+    def train_step(
+        state: TrainState, batch: Batch, hparams: Hparams, key: Array, neighbours: Array | None = None
+    ) -> tuple[TrainState, StepSums]:
+        """One update of one run."""
+        step_key = jax.random.fold_in(key, state.step)
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (loss, sums), grads = gradient(state.params, batch, hparams, step_key, neighbours)
+        optimizer = build_optimizer(config, hparams.learning_rate, hparams.weight_decay)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+
+        loss_ok = jnp.isfinite(loss)
+        grads_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)]).all()
+        running = state.frozen_step < 0
+        good = running & loss_ok & grads_ok
+
+        def keep(new: Params, old: Params) -> Params:
+            """The new tree if the step was good, else the old one."""
+            return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+
+        stopped = running & ~good
+        state = state._replace(
+            params=keep(params, state.params),
+            opt_state=keep(opt_state, state.opt_state),
+            step=state.step + good,
+            frozen_step=jnp.where(stopped, state.step, state.frozen_step),
+            frozen_reason=jnp.where(stopped, jnp.where(loss_ok, 2, 1), state.frozen_reason),
+        )
+        return state, jax.tree.map(lambda s: jnp.where(good, s, 0), sums)
+
+    return train_step
