@@ -1,4 +1,4 @@
-"""Adversarial training for attention mechanisms: perturbations as pure JAX functions, and what trains and measures them."""
+"""Adversarial training for attention mechanisms, as pure JAX functions of a loss."""
 
 from flax_attnat.perturbation.attention import attention_at, attention_iat, random_perturbation
 from flax_attnat.perturbation.geometry import Ball, masked_softmax, project, unit

@@ -7,9 +7,10 @@ ill-typed override is an error, changes what its experiment needs, and returns i
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
 import ml_collections
@@ -37,7 +38,7 @@ class DataConfig:
       min_length: keep a text of n tokens if n > min_length; -1 keeps all.
       max_length: keep a text of n tokens if n < max_length; -1 keeps all.
       min_df: a training word enters the vocabulary if at least this many training texts hold it.
-      bucket_widths: padded widths, ascending; a text goes to the first that holds it, longer ones to a wider one made for them.
+      bucket_widths: padded widths, ascending; a text goes to the first that holds it; wider ones are added as needed.
     """
 
     raw_dir: str = ""
@@ -175,7 +176,7 @@ LOCATION_FIELDS = ("data.raw_dir", "data.data_dir", "training.save_every_minutes
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """The defaults as a type-checked ConfigDict, to be changed by a file in `configs/` and by `--config.FIELD=VALUE`."""
+    """The defaults as a type-checked ConfigDict, for a file in `configs/` and `--config.FIELD=VALUE` to change."""
     return ml_collections.ConfigDict(_plain(Config()))
 
 
@@ -221,9 +222,7 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
     hints = get_type_hints(cls)
     for name in values:
         if name not in hints:
-            near = difflib.get_close_matches(name, hints, 1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-            raise ConfigError(f"config.{prefix}{name} is not a field{hint} Fields here: {', '.join(hints)}.")
+            raise ConfigError(f"config.{prefix}{name} is not a field{suggest(name, hints)}")
     built = {}
     for name, value in values.items():
         kind = hints[name]
@@ -234,6 +233,13 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         else:
             built[name] = _typed(value, kind, prefix + name)
     return cls(**built)
+
+
+def suggest(name: str, fields: Iterable[str]) -> str:
+    """The end of a sentence about an unknown field: the nearest one, and all there are."""
+    fields = list(fields)
+    near = difflib.get_close_matches(name, fields, 1)
+    return (f"; did you mean {near[0]}? " if near else ". ") + f"The fields are: {', '.join(fields)}."
 
 
 def _typed(value: Any, kind: Any, field: str) -> Any:
@@ -261,9 +267,11 @@ def _check(config: Config) -> None:
     if config.model.dropout >= 1:
         raise ConfigError(f"config.model.dropout must be below 1; got {config.model.dropout!r}.")
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or not all(0 <= s < 2**31 for s in config.seeds):
-        raise ConfigError(f"config.seeds must be one or more different numbers from 0 to 2147483647; got {config.seeds!r}.")
+        raise ConfigError(
+            f"config.seeds must be one or more different numbers from 0 to 2147483647; got {config.seeds!r}."
+        )
     widths = config.data.bucket_widths
-    if not widths or widths[0] < 1 or any(a >= b for a, b in zip(widths, widths[1:], strict=False)):
+    if not widths or widths[0] < 1 or any(a >= b for a, b in itertools.pairwise(widths)):
         raise ConfigError(f"config.data.bucket_widths must be ascending positive numbers; got {widths!r}.")
 
 

@@ -137,7 +137,7 @@ class LossParts(NamedTuple):
 
 
 def _attention_parts(model: Model, params: Params, batch: Batch, key: Array, pos_weight: float) -> LossParts:
-    """Loss as a function of a delta on the scores `[B, T]`: the encoder has run once, the readout runs for each delta."""
+    """Loss as a function of a delta on the scores `[B, T]`: the encoder runs once, the readout for each delta."""
     encoded = model.encode(params, model.embed(params, batch, key), batch)
     scores = model.score(params, encoded)
 
@@ -172,7 +172,7 @@ def _vanilla_losses(parts: LossParts) -> tuple[Array, Aux]:
 
 
 def _adversarial_losses(parts: LossParts, perturb: Perturb, weight: Array) -> tuple[Array, Aux]:
-    """Clean plus weighted adversarial losses `[B]`; the perturbation sees constants, so no second derivative is traced."""
+    """Clean plus weighted adversarial losses `[B]`; the perturbation sees constants: no second derivatives."""
     constant = functools.partial(parts.losses, jax.lax.stop_gradient(parts.closed))
     delta = perturb(constant, jax.lax.stop_gradient(parts.like), parts.mask)
     return adversarial_loss(functools.partial(parts.losses, parts.closed), delta, weight=weight)

@@ -6,9 +6,9 @@ parameters (`stop_gradient`), zero on padding, and of norm at most epsilon in ev
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped, UInt32
+from jaxtyping import Array, Float, Key, UInt32
 
-from flax_attnat.perturbation.geometry import Ball, broadcast_mask, delta_gradient, scale_to, unit, wide_dtype
+from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, delta_gradient, scale_to, unit, wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
 READINGS = ("span", "sentence", "token", "sign", "released")
@@ -17,7 +17,7 @@ READINGS = ("span", "sentence", "token", "sign", "released")
 def attention_at(
     loss_fn: LossFn,
     scores: Float[Array, "*shape"],
-    mask: Shaped[Array, "..."] | None,
+    mask: Mask,
     epsilon: Scalar,
     *,
     ball: Ball = Ball(),
@@ -41,9 +41,11 @@ def attention_at(
 
     Source: Kitada & Iyatomi 2021, section "Attention AT".
 
+    >>> import jax, jax.numpy as jnp
+    >>> import flax_attnat as fa
     >>> scores, values = jnp.zeros((1, 3)), jnp.array([2.0, 1.0, 0.0])
     >>> loss_fn = lambda delta: jax.nn.softmax(scores + delta) @ values
-    >>> attention_at(loss_fn, scores, jnp.ones((1, 3), bool), 1.0).round(3)
+    >>> fa.attention_at(loss_fn, scores, jnp.ones((1, 3), bool), 1.0).round(3)
     Array([[ 0.707,  0.   , -0.707]], dtype=float32)
     """
     g = delta_gradient(loss_fn, jnp.zeros_like(scores))
@@ -53,7 +55,7 @@ def attention_at(
 def attention_iat(
     loss_fn: LossFn,
     scores: Float[Array, "*shape"],
-    mask: Shaped[Array, "..."] | None,
+    mask: Mask,
     epsilon: Scalar,
     *,
     reading: str = "span",
@@ -90,9 +92,11 @@ def attention_iat(
 
     Source: Kitada & Iyatomi 2021, section "Attention iAT"; the readings are this library's.
 
+    >>> import jax, jax.numpy as jnp
+    >>> import flax_attnat as fa
     >>> scores, values = jnp.array([[1.0, 0.0, 0.0]]), jnp.array([2.0, 1.0, 0.0])
     >>> loss_fn = lambda delta: jax.nn.softmax(scores + delta) @ values
-    >>> attention_iat(loss_fn, scores, jnp.ones((1, 3), bool), 1.0).round(3)
+    >>> fa.attention_iat(loss_fn, scores, jnp.ones((1, 3), bool), 1.0).round(3)
     Array([[ 0.577, -0.577, -0.577]], dtype=float32)
     """
     if reading not in READINGS:
@@ -112,13 +116,13 @@ def attention_iat(
         direction = g * squared_distances
     else:
         direction = jnp.where(directed, jnp.sign(g) if reading == "sign" else g, 0)
-    return scale_to(unit(direction, mask=real), epsilon).astype(scores.dtype)
+    return scale_to(unit(direction, mask=real), epsilon, scores.dtype)
 
 
 def random_perturbation(
     key: Key[Array, ""] | UInt32[Array, "2"],
     like: Float[Array, "*shape"],
-    mask: Shaped[Array, "..."] | None,
+    mask: Mask,
     epsilon: Scalar,
     *,
     ball: Ball = Ball(),
@@ -143,12 +147,15 @@ def random_perturbation(
 
     Source: Kitada & Iyatomi 2021, baseline "attention RP".
 
-    >>> r = random_perturbation(jax.random.key(0), jnp.zeros((1, 3)), jnp.array([[True, True, False]]), 2.0)
+    >>> import jax, jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> r = fa.random_perturbation(jax.random.key(0), jnp.zeros((1, 3)), jnp.array([[True, True, False]]), 2.0)
     >>> float(jnp.linalg.norm(r).round(3)), float(r[0, 2])
     (2.0, 0.0)
     """
-    noise = _normal(key, like.shape).astype(wide_dtype(like))
-    return scale_to(unit(noise, mask=broadcast_mask(mask, like, ball), ball=ball), epsilon).astype(like.dtype)
+    # Under shard_map the noise is the same on every shard and `like` is not: the zeros make the noise vary with it.
+    noise = _normal(key, like.shape).astype(wide_dtype(like)) + jnp.zeros_like(like, wide_dtype(like))
+    return scale_to(unit(noise, mask=mask, ball=ball), epsilon, like.dtype)
 
 
 def _differences(scores: Array, real: Array) -> tuple[Array, Array]:

@@ -10,9 +10,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from flax_attnat.typing import LossFn, Scalar
+
+Mask = Shaped[Array | np.ndarray, "..."] | None
+"""True on real entries: `[B, T]`, or anything that broadcasts to what it masks; None: all are real."""
 
 
 class Ball(NamedTuple):
@@ -27,13 +31,11 @@ class Ball(NamedTuple):
     axes: tuple[int, ...] = (-1,)
 
 
-def unit(
-    g: Float[Array, "*shape"], *, mask: Shaped[Array, "..."] | None = None, ball: Ball = Ball()
-) -> Float[Array, "*shape"]:
+def unit(g: Float[Array, "*shape"], *, mask: Mask = None, ball: Ball = Ball()) -> Float[Array, "*shape"]:
     """Direction of norm 1 along which a linear function of gradient `g` rises most.
 
-    `argmax <u, g>` over `||u|| <= 1`: `g / ||g||_2` for order 2, `sign(g)` for infinity, and for order 1 the signs of the
-    entries of largest magnitude, shared equally among ties. The gradient is divided by its largest entry first, so that
+    `argmax <u, g>` over `||u|| <= 1`: `g / ||g||_2` for order 2, `sign(g)` for infinity, and for order 1 the signs of
+    the entries of largest magnitude, shared equally among ties. The gradient is brought to size 1 first, so that
     `unit(c g) = unit(g)` for `c` from 1e-30 to 1e30.
 
     Args:
@@ -50,25 +52,24 @@ def unit(
 
     Source: Goodfellow et al. 2015 (order infinity), Miyato et al. 2017, equation 5 (order 2).
 
-    >>> unit(jnp.array([[3.0, 4.0, 9.0]]), mask=jnp.array([[True, True, False]]))
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> fa.unit(jnp.array([[3.0, 4.0, 9.0]]), mask=jnp.array([[True, True, False]]))
     Array([[0.6, 0.8, 0. ]], dtype=float32)
     """
     _check_ball(ball)
     real = broadcast_mask(mask, g, ball)
     wide = jnp.where(real, g.astype(wide_dtype(g)), 0)
-    largest = jnp.max(jnp.abs(wide), axis=ball.axes, keepdims=True, initial=0.0)
-    usable = (largest > 0) & jnp.isfinite(largest)
-    # The power of two next to the largest entry: dividing by it is exact.
-    exponent = jnp.frexp(jnp.where(usable, largest, 1))[1]
-    scaled = jnp.where(usable, jnp.ldexp(jnp.where(usable, wide, 0), -exponent), 0)
+    largest = _largest(wide, ball.axes)
+    wide = jnp.where((largest > 0) & jnp.isfinite(largest), wide, 0)
     if ball.ord == math.inf:
-        direction = jnp.sign(scaled)
+        direction = jnp.sign(wide)
     elif ball.ord == 1:
-        peak = (jnp.abs(scaled) == jnp.max(jnp.abs(scaled), axis=ball.axes, keepdims=True)) & (scaled != 0)
-        direction = jnp.sign(scaled) * peak / jnp.maximum(jnp.sum(peak, axis=ball.axes, keepdims=True), 1)
+        peaks = jnp.where(jnp.abs(wide) == largest, jnp.sign(wide), 0)
+        direction = peaks / jnp.maximum(jnp.sum(jnp.abs(peaks), axis=ball.axes, keepdims=True), 1)
     else:
-        norm = _norm2(scaled, ball.axes)
-        direction = scaled / jnp.where(norm > 0, norm, 1)
+        direction = _scaled(wide, ball.axes)[0]
+        direction = direction / _norm2(direction, ball.axes)
     return round_toward_zero(direction, g.dtype)
 
 
@@ -76,13 +77,13 @@ def project(
     delta: Float[Array, "*shape"],
     epsilon: Scalar,
     *,
-    mask: Shaped[Array, "..."] | None = None,
+    mask: Mask = None,
     ball: Ball = Ball(),
 ) -> Float[Array, "*shape"]:
     """Nearest point to `delta` in the ball of radius `epsilon`, in Euclidean distance.
 
-    `delta * min(1, epsilon / ||delta||)` for order 2, `clip(delta, -epsilon, epsilon)` for infinity, and soft thresholding
-    at the level that makes the norm `epsilon` for order 1.
+    `delta * min(1, epsilon / ||delta||)` for order 2, `clip(delta, -epsilon, epsilon)` for infinity, and soft
+    thresholding at the level that makes the norm `epsilon` for order 1.
 
     Args:
       delta: `[B, *rest]`.
@@ -98,7 +99,9 @@ def project(
 
     Source: Duchi et al. 2008, figure 1 (order 1).
 
-    >>> project(jnp.array([[3.0, 4.0]]), 1.0)
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> fa.project(jnp.array([[3.0, 4.0]]), 1.0)
     Array([[0.6, 0.8]], dtype=float32)
     """
     _check_ball(ball)
@@ -112,35 +115,37 @@ def project(
     elif ball.ord == 1:
         inside = _project_l1(wide, radius, ball.axes)
     else:
-        largest = jnp.max(jnp.abs(wide), axis=ball.axes, keepdims=True, initial=0.0)
-        exponent = jnp.frexp(largest)[1]
-        norm = jnp.ldexp(_norm2(jnp.ldexp(wide, -exponent), ball.axes), exponent)
-        # norm = inf * radius = 0 would be NaN; a row that is inside already is left as it is, bit for bit
-        inside = jnp.where(norm <= radius, wide, wide * (radius / jnp.where(norm > 0, norm, 1)))
+        scaled, power = _scaled(wide, ball.axes)
+        norm = _norm2(scaled, ball.axes)
+        # A row that is inside already is left as it is, bit for bit; the scaled row cannot overflow.
+        inside = jnp.where(norm * power <= radius, wide, scaled / norm * radius)
     return round_toward_zero(inside, delta.dtype)
 
 
-def masked_softmax(
-    scores: Float[Array, "*shape"], mask: Shaped[Array, "..."] | None, axis: int = -1
-) -> Float[Array, "*shape"]:
+def masked_softmax(scores: Float[Array, "*shape"], mask: Mask, axis: int = -1) -> Float[Array, "*shape"]:
     """Softmax over the real entries alone.
 
     `a_t = mask_t exp(s_t) / sum_k mask_k exp(s_k)`.
 
     Args:
       scores: `[B, *rest]`, before the softmax; whatever stands on masked entries, NaN included, is not read.
-      mask: true on real entries; broadcasts to `scores`. None: all are real.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `scores`. None: all are real.
       axis: axis to normalise.
 
     Returns:
       `[B, *rest]` of `scores`' dtype; a row without real entries gives zeros, and its gradient is zero.
 
+    Raises:
+      ValueError: a mask that does not fit.
+
     Source: Kitada & Iyatomi 2021, section 3 (attention over the real tokens).
 
-    >>> masked_softmax(jnp.array([[0.0, 0.0, 7.0]]), jnp.array([[True, True, False]]))
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> fa.masked_softmax(jnp.array([[0.0, 0.0, 7.0]]), jnp.array([[True, True, False]]))
     Array([[0.5, 0.5, 0. ]], dtype=float32)
     """
-    real = jnp.ones(scores.shape, bool) if mask is None else jnp.broadcast_to(mask, scores.shape).astype(bool)
+    real = broadcast_mask(mask, scores, Ball(axes=(axis,)))
     wide = scores.astype(wide_dtype(scores))
     highest = jnp.max(jnp.where(real, wide, -jnp.inf), axis=axis, keepdims=True, initial=-jnp.inf)
     highest = jax.lax.stop_gradient(jnp.where(highest > -jnp.inf, highest, 0))
@@ -149,11 +154,14 @@ def masked_softmax(
     return (exponentials / jnp.where(total > 0, total, 1)).astype(scores.dtype)
 
 
-def scale_to(direction: Array, epsilon: Scalar) -> Array:
-    """`epsilon * direction` `[B, *rest]` under stop_gradient; zero stays zero even where epsilon is infinite."""
+def scale_to(direction: Array, epsilon: Scalar, dtype: jnp.dtype | None = None) -> Array:
+    """`epsilon * direction` `[B, *rest]` in `dtype` (the direction's own if None), under stop_gradient.
+
+    Zero stays zero even where epsilon is infinite.
+    """
     wide = direction.astype(wide_dtype(direction))
-    delta = jnp.where(direction == 0, 0, wide * _radius(epsilon, wide))
-    return jax.lax.stop_gradient(round_toward_zero(delta, direction.dtype))
+    delta = jnp.where(wide == 0, 0, wide * _radius(epsilon, wide))
+    return jax.lax.stop_gradient(round_toward_zero(delta, direction.dtype if dtype is None else dtype))
 
 
 def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
@@ -167,12 +175,12 @@ def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
     return jax.grad(total)(at)
 
 
-def broadcast_mask(mask: Array | None, like: Array, ball: Ball = Ball()) -> Array:
-    """`mask` as booleans that broadcast to `like` `[B, *rest]`.
+def broadcast_mask(mask: Mask, like: Array, ball: Ball = Ball()) -> Array:
+    """`mask` as booleans of as many axes as `like` `[B, *rest]` that broadcast to it.
 
-    A mask of as many axes as `like` broadcasts as NumPy does. A `[B, T]` mask gains axes behind T if it fits the first
-    axes of `like` (word vectors `[B, T, E]`), or between B and T if it fits the first and the last (scores
-    `[B, heads, Q, T]`). Where both fit, a norm over more than one axis of a three-axis `like` says words, else scores.
+    A `[B, T]` mask gains axes behind T if it fits the first axes of `like` (word vectors `[B, T, E]`), or between B and
+    T if it fits the first and the last (scores `[B, heads, Q, T]`). Where both fit, a norm over the middle axis of a
+    three-axis `like` says words, else scores. Any other mask broadcasts as NumPy does.
     """
     if mask is None:
         return jnp.ones((1,) * like.ndim, bool)
@@ -180,7 +188,7 @@ def broadcast_mask(mask: Array | None, like: Array, ball: Ball = Ball()) -> Arra
     if mask.ndim == 2 and like.ndim > 2:
         first = mask.shape == like.shape[:2]
         ends = mask.shape == (like.shape[0], like.shape[-1])
-        words = like.ndim == 3 and len(ball.axes) > 1
+        words = like.ndim == 3 and any(axis % 3 == 1 for axis in ball.axes)
         if first and (words or not ends):
             mask = mask.reshape(mask.shape + (1,) * (like.ndim - 2))
         elif ends:
@@ -194,7 +202,7 @@ def broadcast_mask(mask: Array | None, like: Array, ball: Ball = Ball()) -> Arra
             f"a mask of shape {mask.shape} does not fit a delta of shape {like.shape}: pass [B, T], or a mask with as "
             "many axes as the delta."
         )
-    return mask
+    return mask.reshape((1,) * (like.ndim - mask.ndim) + mask.shape)
 
 
 def wide_dtype(x: Array) -> jnp.dtype:
@@ -212,40 +220,49 @@ def round_toward_zero(x: Array, dtype: jnp.dtype) -> Array:
     )
 
 
+def _largest(x: Array, axes: tuple[int, ...]) -> Array:
+    """Largest magnitude of `x` over `axes`, kept as 1."""
+    return jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0.0)
+
+
+def _scaled(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """`x` over a power of two that brings its largest entry over `axes` into [1, 2), and that power.
+
+    The division is exact, and squares of the result neither overflow nor vanish. A row of zeros has power 1.
+    """
+    largest = _largest(x, axes)
+    largest = jnp.where(largest > 0, largest, 1)
+    power = largest / (2 * jnp.frexp(largest)[0])
+    return x / power, power
+
+
 def _norm2(x: Array, axes: tuple[int, ...]) -> Array:
-    """Euclidean norm of `x` over `axes`, kept as 1; one axis at a time, which keeps the rounding of long sums small."""
-    total = jnp.square(x)
-    for axis in sorted((a % x.ndim for a in axes), reverse=True):
-        total = jnp.sum(total, axis=axis, keepdims=True)
-    return jnp.sqrt(total)
+    """Euclidean norm of `x` over `axes`, kept as 1; 1 for a row of zeros, so that it may divide."""
+    squares = jnp.sum(jnp.square(x), axis=axes, keepdims=True)
+    return jnp.sqrt(jnp.where(squares > 0, squares, 1))
 
 
 def _project_l1(x: Array, radius: Array, axes: tuple[int, ...]) -> Array:
-    """Projection of `x` `[B, *rest]` on the L1 ball over `axes`: soft thresholding at the level found by sorting."""
-    kept = [a for a in range(x.ndim) if a not in {a % x.ndim for a in axes}]
-    moved = jnp.transpose(x, kept + [a % x.ndim for a in axes])
-    flat = jnp.abs(moved.reshape((*moved.shape[:len(kept)], -1)))
-    radius = jnp.transpose(jnp.broadcast_to(radius, _kept_shape(x, axes)), kept + [a % x.ndim for a in axes])
-    radius = radius.reshape((*flat.shape[:-1], 1))
-    descending = -jnp.sort(-flat, axis=-1)
-    levels = (jnp.cumsum(descending, axis=-1) - radius) / jnp.arange(1, flat.shape[-1] + 1, dtype=flat.dtype)
-    count = jnp.maximum(jnp.sum(descending > levels, axis=-1, keepdims=True), 1)
-    level = jnp.where(descending.sum(-1, keepdims=True) <= radius, 0, jnp.take_along_axis(levels, count - 1, axis=-1))
-    shrunk = jnp.maximum(flat - jnp.maximum(level, 0), 0)
+    """Projection of `x` `[B, *rest]` on the L1 ball over `axes`: soft thresholding at the level found by sorting.
+
+    Depths below the largest magnitude are sorted in place of the magnitudes: the level's distance from the largest,
+    `(radius + sum of the k smallest depths) / k`, is then a sum without cancellation, whatever the radius.
+    """
+    kept = [axis for axis in range(x.ndim) if axis not in {a % x.ndim for a in axes}]
+    order = kept + [axis for axis in range(x.ndim) if axis not in kept]
+    moved = jnp.transpose(jnp.abs(x), order)
+    magnitude = moved.reshape((*moved.shape[: len(kept)], -1))
+    radius = jnp.transpose(jnp.broadcast_to(radius, jnp.sum(x, axis=axes, keepdims=True).shape), order)
+    radius = radius.reshape((*magnitude.shape[:-1], 1))
+    depth = jnp.max(magnitude, axis=-1, keepdims=True) - magnitude
+    ascending = jnp.sort(depth, axis=-1)
+    levels = (radius + jnp.cumsum(ascending, axis=-1)) / jnp.arange(1, depth.shape[-1] + 1, dtype=depth.dtype)
+    count = jnp.maximum(jnp.sum(ascending < levels, axis=-1, keepdims=True), 1)
+    shrunk = jnp.clip(jnp.take_along_axis(levels, count - 1, axis=-1) - depth, 0, magnitude)
     norm = jnp.sum(shrunk, axis=-1, keepdims=True)
     shrunk = jnp.where(norm > radius, shrunk * (radius / jnp.where(norm > 0, norm, 1)), shrunk)
-    return jnp.sign(x) * jnp.transpose(shrunk.reshape(moved.shape), _inverse(kept + [a % x.ndim for a in axes]))
-
-
-def _kept_shape(x: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of `x` with `axes` reduced to 1."""
-    reduced = {a % x.ndim for a in axes}
-    return tuple(1 if a in reduced else size for a, size in enumerate(x.shape))
-
-
-def _inverse(order: list[int]) -> list[int]:
-    """Inverse of a permutation of axes."""
-    return sorted(range(len(order)), key=order.__getitem__)
+    shrunk = jnp.where(jnp.sum(magnitude, axis=-1, keepdims=True) <= radius, magnitude, shrunk)
+    return jnp.sign(x) * jnp.transpose(shrunk.reshape(moved.shape), sorted(range(x.ndim), key=order.__getitem__))
 
 
 def _radius(epsilon: Scalar, like: Array) -> Array:

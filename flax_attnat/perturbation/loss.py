@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -43,13 +44,15 @@ def adversarial_loss(
 
     Source: Kitada & Iyatomi 2021, the objective of adversarial training.
 
-    >>> loss, aux = adversarial_loss(lambda delta: (1.0 + delta).sum(-1), jnp.array([[0.5]]), weight=2.0)
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> loss, aux = fa.adversarial_loss(lambda delta: (1.0 + delta).sum(-1), jnp.array([[0.5]]), weight=2.0)
     >>> loss, aux.raised
     (Array([4.], dtype=float32), Array([1.], dtype=float32))
     """
     clean = loss_fn(jnp.zeros_like(delta))
     adversarial = loss_fn(delta)
-    wide = delta.astype(wide_dtype(delta))
+    wide = jax.lax.stop_gradient(delta).astype(wide_dtype(delta))
     norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=tuple(range(1, delta.ndim))))
     loss = clean + jnp.asarray(weight, clean.dtype) * adversarial
     return loss, Aux(clean, adversarial, norm, (adversarial > clean).astype(jnp.float32))

@@ -1,18 +1,17 @@
 """Virtual adversarial perturbations (VAT): the direction that changes the prediction most, without a label."""
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Shaped, UInt32
+from jaxtyping import Array, Float, Key, UInt32
 
 from flax_attnat.perturbation.attention import random_perturbation
-from flax_attnat.perturbation.geometry import Ball, delta_gradient, scale_to, unit
+from flax_attnat.perturbation.geometry import Ball, Mask, delta_gradient, scale_to, unit
 from flax_attnat.typing import LossFn, Scalar
 
 
 def virtual_at(
     divergence_fn: LossFn,
     like: Float[Array, "*shape"],
-    mask: Shaped[Array, "..."] | None,
+    mask: Mask,
     epsilon: Scalar,
     *,
     key: Key[Array, ""] | UInt32[Array, "2"],
@@ -22,13 +21,13 @@ def virtual_at(
 ) -> Float[Array, "*shape"]:
     """Perturbation that moves the prediction most, by power iteration (virtual adversarial training).
 
-    `d <- unit(grad D(xi d))`, `steps` times from a random unit `d`; then `r = epsilon d`. `D(delta)` is the divergence of
-    the prediction under `delta` from the prediction without it, so its gradient at 0 is 0 and the iteration finds
+    `d <- unit(grad D(xi d))`, `steps` times from a random unit `d`; then `r = epsilon d`. `D(delta)` is the divergence
+    of the prediction under `delta` from the prediction without it, so its gradient at 0 is 0 and the iteration finds
     the leading eigenvector of its Hessian.
 
     Args:
-      divergence_fn: `divergence_fn(delta) -> [B]`, e.g. `KL(p(. | s) || p(. | s + delta))` with the first argument under
-        `stop_gradient`; it reads no label.
+      divergence_fn: `divergence_fn(delta) -> [B]`, e.g. `KL(p(. | s) || p(. | s + delta))` with the first argument
+        under `stop_gradient`; it reads no label.
       like: `[B, *rest]` what is perturbed (scores or word vectors); only its shape and dtype are read.
       mask: true on real entries; `[B, T]` or anything that broadcasts to `like`. None: all are real.
       epsilon: norm of the perturbation, >= 0: a float, a tracer or `[B]`.
@@ -45,8 +44,10 @@ def virtual_at(
 
     Source: Miyato et al. 2019, algorithm 1; Kitada & Iyatomi 2022 (attention VAT).
 
+    >>> import jax, jax.numpy as jnp
+    >>> import flax_attnat as fa
     >>> divergence = lambda delta: delta[:, 0] ** 2 + 100 * delta[:, 1] ** 2
-    >>> r = virtual_at(divergence, jnp.zeros((1, 2)), None, 1.0, key=jax.random.key(0), steps=4)
+    >>> r = fa.virtual_at(divergence, jnp.zeros((1, 2)), None, 1.0, key=jax.random.key(0), steps=4)
     >>> jnp.abs(r).round(3)
     Array([[0., 1.]], dtype=float32)
     """
@@ -54,5 +55,8 @@ def virtual_at(
         raise ValueError(f"steps must be at least 1; got {steps}.")
     direction = random_perturbation(key, like, mask, 1.0, ball=ball)
     for _ in range(steps):
-        direction = unit(delta_gradient(divergence_fn, scale_to(direction, xi)), mask=mask, ball=ball)
+        # A row that has lost its direction keeps none: at delta 0 the gradient is rounding noise.
+        alive = jnp.any(direction != 0, axis=ball.axes, keepdims=True)
+        g = delta_gradient(divergence_fn, scale_to(direction, xi))
+        direction = unit(jnp.where(alive, g, 0), mask=mask, ball=ball)
     return scale_to(direction, epsilon)

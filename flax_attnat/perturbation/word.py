@@ -5,9 +5,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
-from flax_attnat.perturbation.geometry import Ball, broadcast_mask, delta_gradient, scale_to, unit, wide_dtype
+from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, delta_gradient, scale_to, unit, wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
 SENTENCE = Ball(axes=(-2, -1))
@@ -16,7 +16,7 @@ SENTENCE = Ball(axes=(-2, -1))
 def word_at(
     loss_fn: LossFn,
     embeddings: Float[Array, "B T E"],
-    mask: Shaped[Array, "..."] | None,
+    mask: Mask,
     epsilon: Scalar,
     *,
     ball: Ball = SENTENCE,
@@ -40,14 +40,16 @@ def word_at(
 
     Source: Miyato et al. 2017, equations 4-6.
 
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
     >>> words = jnp.zeros((1, 2, 2))
     >>> loss_fn = lambda delta: (words + delta).sum(axis=(1, 2))
-    >>> word_at(loss_fn, words, jnp.array([[True, False]]), 1.0).round(3)
+    >>> fa.word_at(loss_fn, words, jnp.array([[True, False]]), 1.0).round(3)
     Array([[[0.707, 0.707],
             [0.   , 0.   ]]], dtype=float32)
     """
     g = delta_gradient(loss_fn, jnp.zeros_like(embeddings))
-    return scale_to(unit(g, mask=mask, ball=ball), epsilon)
+    return scale_to(unit(g, mask=broadcast_mask(mask, embeddings, SENTENCE), ball=ball), epsilon)
 
 
 def word_iat(
@@ -55,7 +57,7 @@ def word_iat(
     embeddings: Float[Array, "B T E"],
     table: Float[Array, "V E"],
     neighbours: Int[Array, "B T K"],
-    mask: Shaped[Array, "..."] | None,
+    mask: Mask,
     epsilon: Scalar,
     *,
     per_word: bool = False,
@@ -83,16 +85,20 @@ def word_iat(
 
     Source: Sato et al. 2018, equations 8-13.
 
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
     >>> table = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
     >>> words = table[None, :1]
     >>> loss_fn = lambda delta: (words + delta).sum(axis=(1, 2))
-    >>> word_iat(loss_fn, words, table, jnp.array([[[1, 2]]]), None, 1.0).round(3)
+    >>> fa.word_iat(loss_fn, words, table, jnp.array([[[1, 2]]]), None, 1.0).round(3)
     Array([[[0.707, 0.707]]], dtype=float32)
     """
     real = broadcast_mask(mask, embeddings, SENTENCE)
     wide = embeddings.astype(wide_dtype(embeddings))
     # The result is free of the gradient's scale, and rows without a usable gradient are 0 from here on.
     g = unit(delta_gradient(loss_fn, jnp.zeros_like(embeddings)).astype(wide.dtype), mask=real, ball=SENTENCE)
+    if per_word:
+        g = unit(g)
 
     def visit(carry: tuple[Array, Array], ids_BxT: Array) -> tuple[tuple[Array, Array], None]:
         """Adds one neighbour's `G_tk dn_tk` `[B, T, E]` and `G_tk^2` `[B, T, 1]`."""
@@ -105,7 +111,7 @@ def word_iat(
     (total, squares), _ = jax.lax.scan(visit, start, jnp.moveaxis(neighbours, -1, 0))
     if per_word:
         total = total / jnp.where(squares > 0, jnp.sqrt(squares), 1)
-    return scale_to(unit(total, mask=real, ball=SENTENCE), epsilon).astype(embeddings.dtype)
+    return scale_to(unit(total, mask=real, ball=SENTENCE), epsilon, embeddings.dtype)
 
 
 def nearest_neighbours(
@@ -122,14 +128,17 @@ def nearest_neighbours(
       block: rows per block.
 
     Returns:
-      `[V, k]` int32 ids, nearest first; a word with fewer than k valid others repeats its nearest one.
+      `[V, k]` int32 ids, nearest first; a word with fewer than k valid others repeats its nearest one, and one
+      without any repeats itself.
 
     Raises:
       ValueError: k is not between 1 and V - 1.
 
     Source: Sato et al. 2018, section 4 (the neighbours are refreshed as the vectors move; here once per epoch).
 
-    >>> nearest_neighbours(jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), k=1)
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> fa.nearest_neighbours(jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), k=1)
     Array([[1],
            [0],
            [1]], dtype=int32)
@@ -144,10 +153,13 @@ def nearest_neighbours(
 
     def nearest(ids: Array) -> Array:
         """Ids `[block, k]` of the words nearest to rows `ids`; rows beyond V are cut off afterwards."""
-        similarity = directions[jnp.minimum(ids, size - 1)] @ directions.T
+        block_directions = directions[jnp.minimum(ids, size - 1)]
+        # In full precision on every device: bfloat16 or TF32 products would swap near neighbours.
+        similarity = jnp.matmul(block_directions, directions.T, precision=jax.lax.Precision.HIGHEST)
         others = allowed[None, :] & (ids[:, None] != jnp.arange(size)[None, :])
         found, places = jax.lax.top_k(jnp.where(others, similarity, -jnp.inf), k)
-        return jnp.where(found > -jnp.inf, places, places[:, :1]).astype(jnp.int32)
+        nearest_or_itself = jnp.where(found[:, :1] > -jnp.inf, places[:, :1], ids[:, None])
+        return jnp.where(found > -jnp.inf, places, nearest_or_itself).astype(jnp.int32)
 
     return jax.lax.map(nearest, rows).reshape(-1, k)[:size]
 
@@ -155,23 +167,29 @@ def nearest_neighbours(
 def normalise_embeddings(table: Float[Array, "V E"], frequencies: Float[Array, "V"]) -> Float[Array, "V E"]:
     """Word vectors with mean 0 and variance 1 under the training unigram frequencies.
 
-    `(e - mu) / sigma` with `mu = sum_j f_j e_j` and `sigma^2 = sum_j f_j (e_j - mu)^2`, per dimension: without it a model
-    could make a perturbation of fixed norm harmless by growing its vectors.
+    `(e - mu) / sigma` with `mu = sum_j f_j e_j` and `sigma^2 = sum_j f_j (e_j - mu)^2`, per dimension: without it a
+    model could make a perturbation of fixed norm harmless by growing its vectors.
 
     Args:
       table: `[V, E]` word vectors.
       frequencies: `[V]` relative frequencies, summing to 1.
 
     Returns:
-      `[V, E]` normalised vectors; differentiable, to be used inside the loss.
+      `[V, E]` normalised vectors, zero in a dimension that does not vary; differentiable, to be used inside the loss.
 
     Source: Miyato et al. 2017, equation 1.
 
-    >>> normalise_embeddings(jnp.array([[1.0], [3.0]]), jnp.array([0.5, 0.5]))
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> fa.normalise_embeddings(jnp.array([[1.0], [3.0]]), jnp.array([0.5, 0.5]))
     Array([[-1.],
            [ 1.]], dtype=float32)
     """
-    weight = frequencies[:, None].astype(table.dtype)
-    mean = jnp.sum(weight * table, axis=0)
-    variance = jnp.sum(weight * jnp.square(table - mean), axis=0)
-    return (table - mean) * jax.lax.rsqrt(jnp.maximum(variance, jnp.finfo(table.dtype).tiny))
+    wide = table.astype(wide_dtype(table))
+    weight = frequencies[:, None].astype(wide.dtype)
+    mean = jnp.sum(weight * wide, axis=0, keepdims=True)
+    variance = jnp.sum(weight * jnp.square(wide - mean), axis=0, keepdims=True)
+    # A spread of a few roundings of the mean is a constant dimension: dividing by it would return noise of size 1.
+    varies = variance > jnp.square(16 * jnp.finfo(wide.dtype).eps * mean)
+    inverse = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1)), 0)
+    return ((wide - mean) * inverse).astype(table.dtype)

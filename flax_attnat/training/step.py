@@ -96,7 +96,7 @@ def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep
         state = state._replace(
             params=keep(params, state.params),
             opt_state=keep(opt_state, state.opt_state),
-            step=state.step + good,
+            step=jnp.where(good, state.step + 1, state.step),
             frozen_step=jnp.where(stopped, state.step, state.frozen_step),
             frozen_reason=jnp.where(stopped, jnp.where(loss_ok, 2, 1), state.frozen_reason),
         )

@@ -1,0 +1,1 @@
+"""Texts: raw archives, prepared records, text rules, vocabulary, word vectors and batches."""

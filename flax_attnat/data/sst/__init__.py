@@ -1,0 +1,1 @@
+"""The Stanford Sentiment Treebank, binary sentences."""

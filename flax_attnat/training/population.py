@@ -1,0 +1,157 @@
+"""A population: R runs of one technique in one compiled program, a leading axis R on every leaf of the state."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flax_attnat.config import Config
+from flax_attnat.data.batches import Bucket, gather
+from flax_attnat.models.single import Model
+from flax_attnat.objective import Hparams, Objective, StepSums
+from flax_attnat.perturbation.word import nearest_neighbours
+from flax_attnat.training.step import TrainState, build_train_step, init_state
+from flax_attnat.typing import Array, Params
+
+# Rows per batch where nothing is trained.
+EVALUATION_ROWS = 128
+
+
+class Population(NamedTuple):
+    """The compiled functions of R runs.
+
+    Attributes:
+      init: `init(seeds [R]) -> states`.
+      run_chunk: `run_chunk(states, sums, bucket, rows [R, S, B], steps, hparams, seeds [R], neighbours)
+        -> (states, sums)`: the first `steps` of S batches, one after another. States and sums are donated.
+      refresh: `refresh(params) -> neighbours [R, V, K]`, or None where the technique reads none.
+      predict: `predict(params, bucket) -> [R, N]` probabilities of class 1.
+      select: `select(states, probability [R, N], labels [N], epoch) -> (states, metric [R])`: keeps the parameters of a
+        run whose dev metric is its best so far. States are donated.
+    """
+
+    init: Callable[[Array], TrainState]
+    run_chunk: Callable[..., tuple[TrainState, StepSums]]
+    refresh: Callable[[Params], Array | None]
+    predict: Callable[[Params, Bucket], Array]
+    select: Callable[[TrainState, Array, Array, int | Array], tuple[TrainState, Array]]
+
+
+Metric = Callable[[Array, Array], Array]
+"""`metric(probability [N], label [N]) -> scalar`, higher is better."""
+
+
+def build_population(
+    config: Config, model: Model, objective: Objective, metric: Metric, valid_words: np.ndarray
+) -> Population:
+    """Compiles nothing yet: each function is compiled at its first call, once per bucket shape.
+
+    Args:
+      config: technique, optimiser, selection.
+      model: the four functions.
+      objective: of one run.
+      metric: what the best epoch is chosen by, on dev.
+      valid_words: `[V]` true on words that may be neighbours of others.
+
+    Returns:
+      A `Population`; R is the length of the seeds it is called with.
+    """
+    train_step = build_train_step(objective, config.optimizer)
+    reads_neighbours = config.technique == "word_iat"
+    in_axes = (0, 0, 0, 0, 0 if reads_neighbours else None)
+    population_step = jax.vmap(train_step, in_axes=in_axes)
+
+    def init(seeds: Array) -> TrainState:
+        """States of R runs; runs of one seed start from the same parameters."""
+        return jax.vmap(lambda seed: init_state(model.init(jax.random.key(seed)), config.optimizer))(seeds)
+
+    def run_chunk(
+        states: TrainState,
+        sums: StepSums,
+        bucket: Bucket,
+        rows: Array,
+        steps: Array,
+        hparams: Hparams,
+        seeds: Array,
+        neighbours: Array | None,
+    ) -> tuple[TrainState, StepSums]:
+        """The first `steps` batches of `rows`, one after another."""
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
+
+        def one(step: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
+            """One step of all runs; a batch is a gather on the device."""
+            states, sums = carry
+            batch = jax.vmap(gather, in_axes=(None, 0))(bucket, rows[:, step])
+            states, new = population_step(states, batch, hparams, keys, neighbours)
+            return states, jax.tree.map(jnp.add, sums, new)
+
+        return jax.lax.fori_loop(0, steps, one, (states, sums))
+
+    def refresh(params: Params) -> Array:
+        """Neighbours `[R, V, K]` of every word under each run's present vectors, one run at a time."""
+        valid = jnp.asarray(valid_words)
+        return jax.lax.map(lambda p: nearest_neighbours(model.table(p), config.word.neighbours, valid=valid), params)
+
+    def predict(params: Params, bucket: Bucket) -> Array:
+        """Probabilities `[R, N]` of class 1."""
+
+        def one(params: Params, rows: Array) -> Array:
+            """Probabilities `[B]` of one run and batch."""
+            batch = gather(bucket, rows)
+            encoded = model.encode(params, model.embed(params, batch), batch)
+            return jax.nn.sigmoid(model.classify(params, encoded, model.score(params, encoded))[:, 0])
+
+        rows = evaluation_rows(bucket.tokens.shape[0])
+        out = jax.lax.map(lambda some: jax.vmap(one, in_axes=(0, None))(params, some), rows)
+        return jnp.moveaxis(out, 1, 0).reshape(out.shape[1], -1)[:, : bucket.tokens.shape[0]]
+
+    def select(states: TrainState, probability: Array, labels: Array, epoch: Array) -> tuple[TrainState, Array]:
+        """States with the best parameters so far, and the metric `[R]` of this epoch."""
+        values = jax.vmap(metric, in_axes=(0, None))(probability, labels)
+        # An undefined metric (one class only) still makes the first epoch the best.
+        better = jnp.nan_to_num(values, nan=-1.0) > states.best_metric
+
+        def best(new: Array, old: Array) -> Array:
+            """New values for the runs that got better; any trailing shape."""
+            return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - 1)), new, old)
+
+        chosen = states._replace(
+            best_params=jax.tree.map(best, states.params, states.best_params),
+            best_metric=best(jnp.nan_to_num(values, nan=-1.0), states.best_metric),
+            best_epoch=best(jnp.full_like(states.best_epoch, epoch), states.best_epoch),
+        )
+        return chosen, values
+
+    return Population(
+        init=jax.jit(init),
+        run_chunk=jax.jit(run_chunk, donate_argnums=(0, 1)),
+        refresh=jax.jit(refresh) if reads_neighbours else lambda params: None,
+        predict=jax.jit(predict),
+        select=jax.jit(select, donate_argnums=0),
+    )
+
+
+def evaluation_rows(size: int) -> Array:
+    """Rows `[batches, B]` int32 that visit 0..size-1 in order, filled up with -1."""
+    width = min(EVALUATION_ROWS, max(size, 1))
+    rows = np.full(-(-size // width) * width, -1, np.int32)
+    rows[:size] = np.arange(size)
+    return jnp.asarray(rows.reshape(-1, width))
+
+
+def zero_sums(runs: int) -> StepSums:
+    """Sums of an epoch before its first step, each `[R]`; separate buffers, so that they can be donated."""
+    return StepSums(*(jnp.zeros(runs, jnp.float32) for _ in StepSums._fields))
+
+
+def make_hparams(config: Config, runs: int) -> Hparams:
+    """The hyper-parameters of R equal runs, each `[R]` float32."""
+    values: Sequence[float] = (
+        config.epsilon,
+        config.adversarial_weight,
+        config.optimizer.learning_rate,
+        config.optimizer.weight_decay,
+    )
+    return Hparams(*(jnp.full(runs, value, jnp.float32) for value in values))

@@ -1,0 +1,122 @@
+"""The files of a workdir: whose it is (`config.json`), its results and its metrics.
+
+Every file is written under a temporary name and renamed, so that a reader never sees half of one.
+"""
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from flax_attnat.config import Config, ConfigError, config_hash, differences, parse, to_json
+
+PACKAGES = ("flax_attnat", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "chex", "numpy")
+
+
+class WorkdirError(RuntimeError):
+    """A workdir that cannot be used for this; the message says why and what to do."""
+
+
+def check_free(workdir: epath.PathLike, config: Config) -> bool:
+    """Whether nobody has claimed the workdir yet (True) or this very configuration has (False); writes nothing.
+
+    Raises:
+      WorkdirError: the workdir belongs to another configuration; the differing fields are listed.
+    """
+    path = epath.Path(workdir)
+    if (path / "config.json").exists():
+        differing = differences(read_config(path), config)
+        if differing:
+            lines = "\n  ".join(differing)
+            raise WorkdirError(
+                f"{path} belongs to another configuration. These fields differ (there -> here):\n  {lines}\n"
+                "Give another --workdir, or the configuration of this one."
+            )
+        return False
+    return True
+
+
+def claim(workdir: epath.PathLike, config: Config) -> None:
+    """Makes the workdir this configuration's own by writing `config.json`, unless it is already.
+
+    Raises:
+      WorkdirError: the workdir belongs to another configuration; the differing fields are listed.
+    """
+    if not check_free(workdir, config):
+        return
+    record = {
+        "config": to_json(config),
+        "config_hash": config_hash(config),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": sys.version.split()[0],
+        "git_revision": _git_revision(),
+        "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
+        "command": sys.argv,
+    }
+    write_atomically(epath.Path(workdir) / "config.json", json.dumps(record, indent=2) + "\n")
+
+
+def read_config(workdir: epath.PathLike) -> Config:
+    """The configuration of a workdir.
+
+    Raises:
+      WorkdirError: there is no `config.json`, or it cannot be read.
+    """
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise WorkdirError(f"{workdir} holds no config.json: it is not a workdir of launch.train. Check --workdir.")
+    try:
+        return parse(json.loads(path.read_text())["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        problem = str(error) if isinstance(error, ConfigError) else f"it is not a configuration ({error})"
+        raise WorkdirError(f"{path} cannot be read: {problem} Give another --workdir.") from error
+
+
+def write_lines(workdir: epath.PathLike, kind: str, part: str, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Writes `<kind>/<part>.jsonl` and rebuilds `<kind>.jsonl`, the concatenation of all parts."""
+    path = epath.Path(workdir)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write_atomically(path / kind / f"{part}.jsonl", text)
+    parts = sorted((path / kind).glob("*.jsonl"), key=lambda p: p.name)
+    write_atomically(path / f"{kind}.jsonl", "".join(p.read_text() for p in parts))
+
+
+def read_lines(workdir: epath.PathLike, kind: str) -> list[dict[str, Any]]:
+    """The lines of all parts of `kind` ("results" or "metrics"), in the order of their names."""
+    parts = sorted((epath.Path(workdir) / kind).glob("*.jsonl"), key=lambda p: p.name)
+    return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+
+
+def write_atomically(path: epath.PathLike, text: str) -> None:
+    """Writes a text file under a temporary name beside it, then renames it."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.part"
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _version(package: str) -> str:
+    """Installed version of a package, or "not installed"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _git_revision() -> str:
+    """Revision of the checkout this package runs from, with "+" if it has changes; empty outside a checkout."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

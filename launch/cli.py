@@ -1,0 +1,102 @@
+"""What all entry points share: flags, help, and errors that are sentences."""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags
+from ml_collections import config_flags
+
+from flax_attnat.config import Config, ConfigError, flatten, parse, suggest
+
+USAGE, FAILED, FROZEN = 2, 1, 3
+"""Exit codes: the command or its input is wrong; something failed while running; a run was frozen."""
+
+
+class UsageError(ValueError):
+    """A command line that cannot be used; the message says what to change."""
+
+
+def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Runs `main(argv)`, turning `--help` into the module's docstring and known errors into one sentence and exit 2.
+
+    Args:
+      module: the entry point; its docstring is its help text.
+      main: does the work and returns the exit code.
+      argv: program name and arguments; None: those of the process.
+    """
+    from flax_attnat.data.errors import DataError
+    from flax_attnat.training.checkpoint import CheckpointError
+    from flax_attnat.training.workdir import WorkdirError
+
+    argv = sys.argv if argv is None else argv
+    if {"--help", "-h", "-help", "--helpfull"} & set(argv):
+        print(inspect.getdoc(module))
+        return 0
+    try:
+        return main(argv)
+    except (UsageError, ConfigError, DataError, WorkdirError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except CheckpointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+
+
+def flag_values(argv: Sequence[str], strings: dict[str, str], *, config: bool) -> flags.FlagValues:
+    """Parses a command line of `--NAME=VALUE` flags and, if asked, of `--config=FILE --config.FIELD=VALUE`.
+
+    Args:
+      argv: program name and arguments.
+      strings: flag names and their help.
+      config: whether `--config` is expected.
+
+    Raises:
+      UsageError: an unknown flag, a leftover argument, a config file that is missing or fails.
+      ConfigError: an override of a field that does not exist, or of the wrong type.
+    """
+    values = flags.FlagValues()
+    for name, text in strings.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    if config:
+        _check_overrides(argv)
+        config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=list(argv))
+    try:
+        rest = values(list(argv))
+    except flags.IllegalFlagValueError as error:
+        raise ConfigError(_plain(error)) from error
+    except flags.Error as error:
+        raise UsageError(f"{_plain(error)} See --help.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(_plain(error)) from error
+    if len(rest) > 1:
+        raise UsageError(f"unexpected argument {rest[1]!r}: flags are written --NAME=VALUE. See --help.")
+    return values
+
+
+def read_config(values: flags.FlagValues) -> Config:
+    """The checked configuration of a command line."""
+    return parse(values.config.to_dict())
+
+
+def _check_overrides(argv: Sequence[str]) -> None:
+    """Raises before anything is loaded if `--config` is missing, names no file, or an override names no field."""
+    fields = flatten(Config())
+    files = [a.split("=", 1)[1] for a in argv if re.match(r"--?config=", a)]
+    if not files:
+        raise UsageError("--config=FILE is missing: give a file of configs/, for example --config=configs/planted.py.")
+    if not Path(files[-1].split(":")[0]).is_file():
+        raise UsageError(f"--config={files[-1]}: there is no such file; the experiments are in configs/.")
+    for argument in argv:
+        match = re.match(r"--?config\.([^=]+)(=?)", argument)
+        if match and match.group(1) not in fields:
+            raise ConfigError(f"config.{match.group(1)} is not a field{suggest(match.group(1), fields)}")
+
+
+def _plain(error: Exception) -> str:
+    """An exception's message on one line, with a full stop."""
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    return text if text.endswith((".", "?", "!")) else text + "."

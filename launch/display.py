@@ -1,0 +1,93 @@
+"""What a person sees while training runs: a bar on a terminal, plain lines otherwise; and the closing table."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from flax_attnat.training import loop
+
+
+class Display:
+    """Shows the progress of one training.
+
+    Args:
+      console: where to; whether it is a terminal decides between a bar and plain lines.
+      epochs: epochs in all.
+      title: what is being trained.
+    """
+
+    def __init__(self, console: Console, epochs: int, title: str) -> None:
+        self._console, self._epochs, self._title = console, epochs, title
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(escape(title), total=None, rate="compiling")
+        self._last: tuple[int, float] | None = None
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, progress: loop.Progress) -> None:
+        """Takes one report of the training loop."""
+        done = (progress.epoch - 1) * progress.steps + progress.step
+        now = time.monotonic()
+        rate = "compiling"
+        if self._last is not None and done > self._last[0]:
+            rate = f"{(done - self._last[0]) / (now - self._last[1]):.1f} steps/s"
+        if progress.metrics is None:
+            self._last = (done, now)
+        description = f"{self._title}: epoch {progress.epoch}/{self._epochs}"
+        self._bar.update(
+            self._task, total=self._epochs * progress.steps, completed=done, rate=rate, description=escape(description)
+        )
+        if progress.metrics is not None:
+            # Printed in both: the bar is transient, the lines of the epochs stay.
+            print_to = self._bar.console if self._console.is_terminal else self._console
+            print_to.print(f"{description}  {epoch_summary(progress.metrics)}", highlight=False, markup=False)
+
+
+def epoch_summary(lines: Iterable[Mapping[str, Any]]) -> str:
+    """One line of text for an epoch: loss, dev metric and norm of the perturbation, as means over the running runs."""
+    lines = list(lines)
+    running = [line for line in lines if line["frozen_step"] is None]
+    frozen = f"  {len(lines) - len(running)} of {len(lines)} runs frozen" if len(running) < len(lines) else ""
+    if not running:
+        return frozen.strip()
+    metric = next(name for name in running[0] if name.startswith("dev_"))
+
+    def mean(name: str) -> float:
+        """Mean of a field over the running runs."""
+        values = [line[name] for line in running if line[name] is not None]
+        return sum(values) / len(values) if values else float("nan")
+
+    text = f"loss {mean('loss'):.4f}  {metric.replace('_', ' ')} {mean(metric):.4f}"
+    if running[0]["technique"] != "vanilla":
+        text += f"  delta norm {mean('delta_norm'):.3g}  loss raised in {mean('raised'):.0%} of rows"
+    return text + frozen
+
+
+def results_table(title: str, rows: Iterable[Mapping[str, str]]) -> Table:
+    """A table of equal dictionaries, one per row, with the first columns at the left and figures at the right."""
+    rows = list(rows)
+    table = Table(title=escape(title), title_justify="left")
+    for name in rows[0]:
+        table.add_column(escape(name), justify="left" if name in ("technique", "reading", "split") else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row.values()))
+    return table

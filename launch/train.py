@@ -1,0 +1,131 @@
+"""Trains one technique, one run per seed, and measures each run's best epoch on dev and test.
+
+    python -m launch.train --config=configs/planted.py --workdir=runs/planted
+    python -m launch.train --config=configs/sst.py --config.technique=attention_at --config.epsilon=5 \
+        --config.data.raw_dir=DIR --workdir=runs/sst
+
+Flags:
+  --config=FILE           an experiment of configs/; its docstring says what it reproduces
+  --config.FIELD=VALUE    changes one field: --config.seeds=0,1,2, --config.model.attention=scaled_dot, ...
+                          (flax_attnat/config.py explains every field)
+  --workdir=DIR           gets config.json, metrics.jsonl, results.jsonl and checkpoints/; may be a gs:// address
+
+The same command on the same workdir goes on where it was stopped. A finished workdir only shows its results; one
+of another configuration is refused.
+
+Exit codes: 0 done, 1 a checkpoint could not be written, 2 the command or its data cannot be used, 3 a run was frozen at a
+value that is not finite, 130 and 143 interrupted or terminated with everything saved.
+"""
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+
+from flax_attnat.config import Config, config_hash
+from flax_attnat.data.dataset import Dataset
+from flax_attnat.data.load import load, load_vectors
+from flax_attnat.evaluation.measure import SplitInstances, explain_split, result_lines
+from flax_attnat.evaluation.prediction import METRICS
+from flax_attnat.reporting.tables import summarise
+from flax_attnat.training.loop import Stopped, Trainer, build_trainer, fit
+from flax_attnat.training.step import TrainState
+from flax_attnat.training.workdir import check_free, claim, read_lines, write_lines
+from launch import cli
+from launch.display import Display, results_table
+
+FLAGS = {"workdir": "where everything is written"}
+MEASURED = ("dev", "test")
+
+
+class Signals:
+    """Remembers SIGTERM and SIGINT, so that training can stop where everything can be saved."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        """A second signal ends the process at once."""
+        if self.received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.received = number
+
+
+def train(
+    config: Config, dataset: Dataset, workdir: epath.PathLike, console: Console, signals: Signals
+) -> tuple[Trainer, TrainState, dict[str, SplitInstances]]:
+    """Trains and measures one configuration in its workdir; returns what it trained and what the runs say of each split."""
+    claim(workdir, config)
+    vectors = load_vectors(config, dataset.vocabulary)
+    if vectors is not None:
+        known = int(vectors.found.sum())
+        console.print(f"vectors: {known:,} of {len(vectors.found) - 2:,} words have one", highlight=False)
+    trainer = build_trainer(config, dataset, vectors, METRICS[config.training.selection])
+
+    def say(sentence: str) -> None:
+        """A sentence between the lines of progress."""
+        console.print(sentence, style="yellow", highlight=False, markup=False)
+
+    with Display(console, config.training.epochs, f"{config.dataset} {config.technique}") as display:
+        states, seconds = fit(
+            trainer, workdir, progress=display.update, stop=lambda: signals.received is not None, say=say
+        )
+    found = {split: explain_split(trainer, states.best_params, split) for split in MEASURED}
+    lines = [line for split in MEASURED for line in result_lines(trainer, states, split, found[split], seconds)]
+    write_lines(workdir, "results", config_hash(config), lines)
+    return trainer, states, found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains what the command line says; returns the exit code."""
+    values = cli.flag_values(argv, FLAGS, config=True)
+    config = cli.read_config(values)
+    if not values.workdir:
+        raise cli.UsageError("--workdir=DIR is missing: say where results and checkpoints go.")
+    console = Console()
+    new = check_free(values.workdir, config)
+    lines = [] if new else read_lines(values.workdir, "results")
+    if lines:
+        console.print(f"{values.workdir} is finished; nothing was trained.", highlight=False)
+    else:
+        signals = Signals()
+        dataset = load(config)
+        try:
+            train(config, dataset, values.workdir, console, signals)
+        except Stopped:
+            console.print(f"Stopped; the same command goes on from here ({values.workdir}).", highlight=False)
+            return 128 + (signals.received or signal.SIGINT)
+        lines = read_lines(values.workdir, "results")
+    show_results(console, lines)
+    return report_frozen(console, lines)
+
+
+def show_results(console: Console, lines: Sequence[dict[str, Any]]) -> None:
+    """Prints the table of a workdir's results."""
+    first = lines[0]
+    mark = f" ({first['mark']} data)" if first["mark"] else ""
+    console.print(results_table(f"{first['dataset']}{mark}", summarise(lines)))
+
+
+def report_frozen(console: Console, lines: Sequence[dict[str, Any]]) -> int:
+    """Names the runs that were frozen; returns the exit code that says whether there are any."""
+    frozen = {line["seed"]: line for line in lines if line["frozen_step"] is not None}
+    for seed, line in frozen.items():
+        console.print(
+            f"seed {seed} was frozen at step {line['frozen_step']}: {line['frozen_reason']}. Its figures are those of its "
+            f"best epoch before ({line['best_epoch'] or 'none: the initial parameters'}).",
+            style="red",
+            highlight=False,
+        )
+    return cli.FROZEN if frozen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(sys.modules[__name__], main))
