@@ -9,6 +9,7 @@ from types import ModuleType
 
 from absl import flags
 from ml_collections import config_flags
+from rich.console import Console
 
 from flax_attnat.config import Config, ConfigError, flatten, parse, suggest
 
@@ -75,6 +76,11 @@ def flag_values(argv: Sequence[str], strings: dict[str, str], *, config: bool) -
     if len(rest) > 1:
         raise UsageError(f"unexpected argument {rest[1]!r}: flags are written --NAME=VALUE. See --help.")
     return values
+
+
+def console() -> Console:
+    """Where a person reads: as wide as the terminal, or 120 columns where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def read_config(values: flags.FlagValues) -> Config:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -57,9 +58,9 @@ class Display:
             self._task, total=self._epochs * progress.steps, completed=done, rate=rate, description=escape(description)
         )
         if progress.metrics is not None:
-            # Printed in both: the bar is transient, the lines of the epochs stay.
-            print_to = self._bar.console if self._console.is_terminal else self._console
-            print_to.print(f"{description}  {epoch_summary(progress.metrics)}", highlight=False, markup=False)
+            # The bar goes when training ends; the lines of the epochs stay.
+            line = f"{description}  {epoch_summary(progress.metrics)}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def epoch_summary(lines: Iterable[Mapping[str, Any]]) -> str:
@@ -85,9 +86,9 @@ def epoch_summary(lines: Iterable[Mapping[str, Any]]) -> str:
 def results_table(title: str, rows: Iterable[Mapping[str, str]]) -> Table:
     """A table of equal dictionaries, one per row, with the first columns at the left and figures at the right."""
     rows = list(rows)
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in rows[0]:
-        table.add_column(escape(name), justify="left" if name in ("technique", "reading", "split") else "right")
+        table.add_column(escape(name), justify="left" if name in ("technique", "split") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row.values()))
     return table

@@ -17,8 +17,6 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from flax_attnat.config import config_hash
 from flax_attnat.data.load import load, load_vectors
 from flax_attnat.evaluation.measure import explain_split, result_lines
@@ -45,10 +43,12 @@ def main(argv: Sequence[str]) -> int:
     if split not in ("train", "dev", "test"):
         raise cli.UsageError(f"--split must be train, dev or test; got {split!r}.")
     config = read_config(values.workdir)
-    moved = {name: values[name].value for name in ("raw_dir", "data_dir") if values[name].value}
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, **moved))
+    data = dataclasses.replace(
+        config.data, raw_dir=values.raw_dir or config.data.raw_dir, data_dir=values.data_dir or config.data.data_dir
+    )
+    config = dataclasses.replace(config, data=data)
 
-    console = Console()
+    console = cli.console()
     dataset = load(config)
     vectors = load_vectors(config, dataset.vocabulary)
     trainer = build_trainer(config, dataset, vectors, METRICS[config.training.selection])

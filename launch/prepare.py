@@ -18,7 +18,6 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from rich.console import Console
 
 from flax_attnat.data.load import load, load_vectors
 from launch import cli
@@ -28,7 +27,7 @@ from launch.display import results_table
 def main(argv: Sequence[str]) -> int:
     """Prepares what the command line says; returns the exit code."""
     config = cli.read_config(cli.flag_values(argv, {}, config=True))
-    console = Console()
+    console = cli.console()
     dataset = load(config)
     rows = []
     for name, split in dataset.splits.items():

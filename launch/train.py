@@ -13,8 +13,8 @@ Flags:
 The same command on the same workdir goes on where it was stopped. A finished workdir only shows its results; one
 of another configuration is refused.
 
-Exit codes: 0 done, 1 a checkpoint could not be written, 2 the command or its data cannot be used, 3 a run was frozen at a
-value that is not finite, 130 and 143 interrupted or terminated with everything saved.
+Exit codes: 0 done, 1 a checkpoint could not be written, 2 the command or its data cannot be used, 3 a run was frozen at
+a value that is not finite, 130 and 143 interrupted or terminated with everything saved.
 """
 
 import signal
@@ -32,8 +32,7 @@ from flax_attnat.data.load import load, load_vectors
 from flax_attnat.evaluation.measure import SplitInstances, explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.reporting.tables import summarise
-from flax_attnat.training.loop import Stopped, Trainer, build_trainer, fit
-from flax_attnat.training.step import TrainState
+from flax_attnat.training.loop import Stopped, build_trainer, fit
 from flax_attnat.training.workdir import check_free, claim, read_lines, write_lines
 from launch import cli
 from launch.display import Display, results_table
@@ -60,8 +59,8 @@ class Signals:
 
 def train(
     config: Config, dataset: Dataset, workdir: epath.PathLike, console: Console, signals: Signals
-) -> tuple[Trainer, TrainState, dict[str, SplitInstances]]:
-    """Trains and measures one configuration in its workdir; returns what it trained and what the runs say of each split."""
+) -> dict[str, SplitInstances]:
+    """Trains and measures one configuration in its workdir; returns what the runs say of each split."""
     claim(workdir, config)
     vectors = load_vectors(config, dataset.vocabulary)
     if vectors is not None:
@@ -80,7 +79,7 @@ def train(
     found = {split: explain_split(trainer, states.best_params, split) for split in MEASURED}
     lines = [line for split in MEASURED for line in result_lines(trainer, states, split, found[split], seconds)]
     write_lines(workdir, "results", config_hash(config), lines)
-    return trainer, states, found
+    return found
 
 
 def main(argv: Sequence[str]) -> int:
@@ -89,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     config = cli.read_config(values)
     if not values.workdir:
         raise cli.UsageError("--workdir=DIR is missing: say where results and checkpoints go.")
-    console = Console()
+    console = cli.console()
     new = check_free(values.workdir, config)
     lines = [] if new else read_lines(values.workdir, "results")
     if lines:
@@ -119,8 +118,8 @@ def report_frozen(console: Console, lines: Sequence[dict[str, Any]]) -> int:
     frozen = {line["seed"]: line for line in lines if line["frozen_step"] is not None}
     for seed, line in frozen.items():
         console.print(
-            f"seed {seed} was frozen at step {line['frozen_step']}: {line['frozen_reason']}. Its figures are those of its "
-            f"best epoch before ({line['best_epoch'] or 'none: the initial parameters'}).",
+            f"seed {seed} was frozen at step {line['frozen_step']}: {line['frozen_reason']}. Its figures are those of "
+            f"its best epoch before ({line['best_epoch'] or 'none: the initial parameters'}).",
             style="red",
             highlight=False,
         )

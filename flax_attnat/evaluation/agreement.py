@@ -14,8 +14,8 @@ def pearson(x: Array, y: Array, mask: Array) -> Array:
       mask: `[..., T]`, true on real entries.
 
     Returns:
-      `[...]`, NaN where it is undefined: fewer than two real entries, a row that is constant over them, or one that holds
-      a value that is not finite.
+      `[...]`, NaN where it is undefined: fewer than two real entries, a row that is constant over them, or one that
+      holds a value that is not finite.
 
     Source: the measure of Kitada & Iyatomi 2021, averaged over sentences.
 

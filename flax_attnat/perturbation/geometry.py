@@ -207,7 +207,7 @@ def broadcast_mask(mask: Mask, like: Array, ball: Ball = Ball()) -> Array:
 
 def wide_dtype(x: Array) -> jnp.dtype:
     """float64 for float64, float32 for everything narrower: the dtype that norms of `x` (any shape) are computed in."""
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
 def round_toward_zero(x: Array, dtype: jnp.dtype) -> Array:
@@ -226,13 +226,14 @@ def _largest(x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _scaled(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """`x` over a power of two that brings its largest entry over `axes` into [1, 2), and that power.
+    """`x` over a power of two that brings its largest entry over `axes` into [1, 4), and that power.
 
     The division is exact, and squares of the result neither overflow nor vanish. A row of zeros has power 1.
     """
     largest = _largest(x, axes)
     largest = jnp.where(largest > 0, largest, 1)
-    power = largest / (2 * jnp.frexp(largest)[0])
+    # Compilers may multiply by the reciprocal of the power: the bound keeps that a normal number.
+    power = jnp.minimum(largest / (2 * jnp.frexp(largest)[0]), 1 / float(jnp.finfo(x.dtype).tiny))
     return x / power, power
 
 
@@ -256,7 +257,7 @@ def _project_l1(x: Array, radius: Array, axes: tuple[int, ...]) -> Array:
     radius = radius.reshape((*magnitude.shape[:-1], 1))
     depth = jnp.max(magnitude, axis=-1, keepdims=True) - magnitude
     ascending = jnp.sort(depth, axis=-1)
-    levels = (radius + jnp.cumsum(ascending, axis=-1)) / jnp.arange(1, depth.shape[-1] + 1, dtype=depth.dtype)
+    levels = (radius + jnp.cumsum(ascending, axis=-1)) / jnp.cumsum(jnp.ones_like(depth), axis=-1)
     count = jnp.maximum(jnp.sum(ascending < levels, axis=-1, keepdims=True), 1)
     shrunk = jnp.clip(jnp.take_along_axis(levels, count - 1, axis=-1) - depth, 0, magnitude)
     norm = jnp.sum(shrunk, axis=-1, keepdims=True)

@@ -5,33 +5,31 @@ from typing import Any
 
 import numpy as np
 
-GROUP = ("technique", "reading", "epsilon", "split")
+GROUP = ("technique", "reading", "epsilon", "lambda", "split")
 FIGURES = {"f1": ("F1", 100, 1), "accuracy": ("accuracy", 100, 1), "auc": ("AUC", 100, 1), "pearson": ("Pearson", 1, 3)}
 
 
 def summarise(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """One row per technique, reading, epsilon and split, in the order of their first lines.
+    """One row per technique, reading, epsilon, lambda and split, in the order of their first lines.
 
     Args:
       lines: lines of `results.jsonl`.
 
     Returns:
-      Rows of text: the group, the number of seeds and texts, and each figure as `mean ± sd` over seeds (sd from two
-      seeds on; "n/a" where no seed has the figure); F1, accuracy and AUC in per cent.
+      Rows of text: the group (lambda only where it is not 1), the number of seeds and texts, and each figure as
+      `mean ± sd` over seeds (sd from two seeds on; "n/a" where no seed has the figure); all but Pearson in per cent.
     """
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault(tuple(line[name] for name in GROUP), []).append(line)
     rows = []
-    for key, members in groups.items():
-        row = {
-            name: "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-            for name, value in zip(GROUP, key, strict=True)
-        }
-        row |= {"seeds": str(len(members)), "n": str(members[0]["n"])}
-        for name, (title, scale, digits) in FIGURES.items():
-            row[title] = _mean_sd([line[name] for line in members], scale, digits)
-        row["undefined"] = str(sum(line["pearson_undefined"] for line in members))
+    for (technique, reading, epsilon, weight, split), members in groups.items():
+        name = f"{technique} ({reading})" if reading else technique
+        name += f" lambda {weight:g}" if weight not in (None, 1) else ""
+        row = {"technique": name, "epsilon": "-" if epsilon is None else f"{epsilon:g}", "split": split}
+        row |= {"seeds": str(len(members)), "n": f"{members[0]['n']:,}"}
+        for field, (title, scale, digits) in FIGURES.items():
+            row[title] = _mean_sd([line[field] for line in members], scale, digits)
         rows.append(row)
     return rows
 

@@ -1,7 +1,7 @@
 """Checkpoints of a population with Orbax: atomic, the last two kept, verified when read.
 
-The only module that touches Orbax. A checkpoint is one tree of arrays and one JSON object; a checksum of every array goes
-into the JSON, so that a damaged file is found out when it is read and the checkpoint before it is used instead.
+The only module that touches Orbax. A checkpoint is one tree of arrays and one JSON object; a checksum of every array
+goes into the JSON, so that a damaged file is found out when it is read and the checkpoint before it is used instead.
 """
 
 import zlib
@@ -51,8 +51,8 @@ class Store:
             kept = [p for p in self.positions() if p != position]
             left = f"The checkpoint at position {kept[-1]} is intact" if kept else "There is no earlier checkpoint"
             raise CheckpointError(
-                f"Could not save a checkpoint to {self._directory}: {_first_line(error)}. {left}. Make room, or check the "
-                "folder's permissions, and run the same command again: it goes on from there."
+                f"Could not save a checkpoint to {self._directory}: {_first_line(error)}. {left}. Make room, or "
+                "check the folder's permissions, and run the same command again: it goes on from there."
             ) from error
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
@@ -97,8 +97,8 @@ class Store:
             aside.rmtree()
         (self._directory / str(position)).rename(aside)
         self._say(
-            f"The checkpoint {self._directory / str(position)} cannot be read ({why}); it is now {aside.name}, and the one "
-            "before it is used."
+            f"The checkpoint {self._directory / str(position)} cannot be read ({why}); it is now {aside.name}, and "
+            "the one before it is used."
         )
 
 

@@ -49,7 +49,7 @@ def epoch_chunks(epoch: int, sizes: Sequence[int], batch_size: int) -> list[Chun
 
 
 def epoch_rows(seed: int, epoch: int, bucket: int, size: int, batch_size: int) -> np.ndarray:
-    """Rows `[batches, B]` int32 of one bucket for one epoch: a permutation by (seed, epoch, bucket), filled up with -1."""
+    """Rows `[batches, B]` int32 of one bucket and epoch: a permutation by (seed, epoch, bucket), filled up with -1."""
     rows = np.full(batches_of(size, batch_size) * batch_size, -1, np.int32)
     rows[:size] = np.random.default_rng([2, seed, epoch, bucket]).permutation(size)
     return rows.reshape(-1, batch_size)

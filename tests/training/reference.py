@@ -239,7 +239,7 @@ def gradients(
 
 
 class Adam:
-    """The update of torch.optim.Adam with amsgrad, one L2 coefficient per parameter group, in its order of operations."""
+    """torch.optim.Adam with amsgrad and one L2 coefficient per parameter group, in torch's order of operations."""
 
     def __init__(self, params: Tree, learning_rate: float, weight_decay: dict[str, float]) -> None:
         self.params, self.learning_rate, self.weight_decay, self.t = params, learning_rate, weight_decay, 0

@@ -1,0 +1,112 @@
+"""Trains each of the six techniques on the embedded synthetic data set and shows what they do to attention.
+
+    bash launch/quickstart.sh
+
+Flags:
+  --workdir=DIR    where runs and the heat map go (default runs/quickstart); what is finished there is not trained again
+
+Prints a table of F1 and of the correlation between attention and gradient importance, and the path of a heat-map file.
+One seed on synthetic sentences: a look at the parts, not a comparison of the techniques.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from rich.console import Console
+
+from configs import planted
+from flax_attnat.config import TECHNIQUES, Config, parse
+from flax_attnat.data.dataset import Dataset
+from flax_attnat.data.load import load
+from flax_attnat.evaluation.measure import SplitInstances, explain_split
+from flax_attnat.evaluation.prediction import METRICS
+from flax_attnat.reporting.heatmap import Column, Sentence, render
+from flax_attnat.reporting.tables import summarise
+from flax_attnat.training.loop import Stopped, build_trainer, restore
+from flax_attnat.training.workdir import check_free, read_lines, write_atomically
+from launch import cli
+from launch.display import results_table
+from launch.train import Signals, train
+
+SHOWN = ("vanilla", "attention_at", "attention_iat")
+SENTENCES = 12
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains, tabulates, draws; returns the exit code."""
+    values = cli.flag_values(argv, {"workdir": "where runs and the heat map go"}, config=False)
+    workdir = epath.Path(values.workdir or "runs/quickstart")
+    console = cli.console()
+    base = parse(planted.get_config().to_dict())
+    dataset = load(base)
+    # The techniques share most of their programs: what one has compiled, the next finds here.
+    jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    signals = Signals()
+    lines: list[dict[str, Any]] = []
+    found: dict[str, SplitInstances] = {}
+    for technique in TECHNIQUES:
+        config = dataclasses.replace(base, technique=technique)
+        try:
+            instances = train_or_restore(config, dataset, workdir / technique, console, signals)
+        except Stopped:
+            console.print("Stopped; the same command goes on from here.")
+            return 128 + (signals.received or 2)
+        lines += [line for line in read_lines(workdir / technique, "results") if line["split"] == "test"]
+        found[technique] = instances
+    columns = ("technique", "epsilon", "n", "F1", "Pearson")
+    rows = [{name: row[name] for name in columns} for row in summarise(lines)]
+    console.print(results_table("planted, test split (synthetic data, one seed)", rows))
+    page = workdir / "heatmap.html"
+    write_atomically(page, heat_map(dataset, {name: found[name] for name in SHOWN}))
+    console.print("Pearson: mean correlation of attention and gradient importance over the sentences.")
+    console.print(f"heat map: {Path(page).resolve()}", soft_wrap=True)
+    return 0
+
+
+def train_or_restore(
+    config: Config, dataset: Dataset, workdir: epath.Path, console: Console, signals: Signals
+) -> SplitInstances:
+    """What one technique says of the test split, trained now or before."""
+    if not check_free(workdir, config) and read_lines(workdir, "results"):
+        trainer = build_trainer(config, dataset, None, METRICS[config.training.selection])
+        restored = restore(trainer, workdir, console.print)
+        if restored is not None:
+            return explain_split(trainer, restored[0].best_params, "test")
+    return train(config, dataset, workdir, console, signals)["test"]
+
+
+def heat_map(dataset: Dataset, found: Mapping[str, SplitInstances]) -> str:
+    """A page with the first test sentences under each technique of `found`."""
+    sentences = []
+    for place, record in enumerate(dataset.splits["test"].records[:SENTENCES]):
+        size = len(record.words)
+        columns = []
+        for technique, instances in found.items():
+            probability = float(instances.probability[0, place])
+            said = int(probability > 0.5)
+            columns.append(
+                Column(
+                    title=technique,
+                    prediction=f"{dataset.label_names[said]} {max(probability, 1 - probability):.2f}",
+                    right=said == record.label,
+                    attention=np.asarray(instances.attention[0, place, :size]).tolist(),
+                    importance=np.asarray(instances.importance[0, place, :size]).tolist(),
+                )
+            )
+        sentences.append(Sentence(record.words, dataset.label_names[record.label], record.rationale or (), columns))
+    note = (
+        f"The first {len(sentences)} test sentences of the synthetic data set planted, under "
+        f"{len(found)} techniques, one seed each. A label may be wrong on purpose: 4 % of them are."
+    )
+    return render("Attention and gradient importance", note, sentences)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(sys.modules[__name__], main))
