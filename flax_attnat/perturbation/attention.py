@@ -195,7 +195,10 @@ def _span(g: Array, centred: Array, squared: Array, real: Array) -> Array:
 
 
 def _normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """Standard normal numbers of `shape`, each drawn from a key folded with its index alone."""
-    if not shape:
-        return jax.random.normal(key, (), jnp.float32)
+    """Standard normal numbers of `shape`, each a function of the key and its index alone.
+
+    The last axis is drawn at once: JAX's default, partitionable generator makes its numbers from their places.
+    """
+    if len(shape) < 2:
+        return jax.random.normal(key, shape, jnp.float32)
     return jax.vmap(lambda index: _normal(jax.random.fold_in(key, index), shape[1:]))(jnp.arange(shape[0]))

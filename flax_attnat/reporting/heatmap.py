@@ -60,7 +60,7 @@ def render(title: str, note: str, sentences: Sequence[Sentence]) -> str:
 
 
 def shades(weights: Sequence[float]) -> list[tuple[str, float]]:
-    """For each weight `[T]` its text, and its size relative to the largest, in [0, 1]; what is not finite counts as 0."""
+    """For each weight `[T]` its text, and its size relative to the largest, in [0, 1]; not finite counts as 0."""
     values = np.nan_to_num(np.asarray(weights, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     largest = values.max(initial=0.0)
     return [(f"{value:.3f}", float(value / largest) if largest > 0 else 0.0) for value in values]

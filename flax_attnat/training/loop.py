@@ -189,7 +189,8 @@ def _check_vocabulary(trainer: Trainer, meta: dict[str, Any]) -> None:
         place = next((i for i, (a, b) in enumerate(zip(then, now, strict=False)) if a != b), min(len(then), len(now)))
         raise WorkdirError(
             f"the checkpoint was made with a vocabulary of {len(then):,} words and the data have {len(now):,}; they "
-            f"differ from word {place} on. Point config.data.raw_dir at the data it was trained on, or give another --workdir."
+            f"differ from word {place} on. Point config.data.raw_dir at the data it was trained on, or give another "
+            "--workdir."
         )
 
 

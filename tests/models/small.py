@@ -1,5 +1,6 @@
 """Small models, batches and cheap compilation, shared by the tests of models, objective and training."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from flax_attnat.config import Config, ModelConfig
 from flax_attnat.models.single import EmbeddingInit, Model, build
 from flax_attnat.objective import Hparams
-from flax_attnat.typing import Array, Batch
+from flax_attnat.typing import Array, Batch, Params
 
 VOCABULARY = 13
 TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at", "word_iat")
@@ -32,15 +33,27 @@ def quick_jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function, compiler_options=QUICK if jax.default_backend() == "cpu" else None)
 
 
+@functools.cache
 def small(
-    technique: str, encoder: str = "bilstm", attention: str = "additive", *, dropout: float = 0.0, **options: Any
+    technique: str, encoder: str = "bilstm", attention: str = "additive", *, dropout: float = 0.0, reading: str = "span"
 ) -> tuple[Config, Model]:
     """A configuration and its model: 6-d words, H = 8; the word techniques normalise the table, as in training."""
     model = ModelConfig(encoder=encoder, attention=attention, embedding_size=6, hidden_size=4, dropout=dropout)
-    config = Config(technique=technique, model=model, **options)
+    config = Config(technique=technique, reading=reading, model=model)
+    return config, _model(model, technique.startswith("word_"))
+
+
+@functools.cache
+def _model(config: ModelConfig, normalise: bool) -> Model:
+    """One model for all techniques that share it, and so one compilation of what they share."""
     counts = np.arange(VOCABULARY)[::-1] * (np.arange(VOCABULARY) > 0)
-    words = EmbeddingInit(counts / counts.sum())
-    return config, build(config.model, words, normalise=technique.startswith("word_"))
+    return build(config, EmbeddingInit(counts / counts.sum()), normalise=normalise)
+
+
+@functools.cache
+def initial(model: Model, seed: int = 0) -> Params:
+    """Parameters at three times their initial size, so that gates and tanh work outside their linear part."""
+    return jax.tree.map(lambda p: 3 * p, quick_jit(model.init)(jax.random.key(seed)))
 
 
 def hparams(

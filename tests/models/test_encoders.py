@@ -24,7 +24,8 @@ def words_and_mask(width: int = WIDTH) -> tuple[Array, Array]:
 
 def initial(encoder: nn.Module, seed: int = 0) -> Params:
     """Parameters of an encoder, at twice their initial size so that no activation is nearly linear."""
-    params = encoder.init(jax.random.key(seed), jnp.zeros((1, 1, SIZE)), jnp.ones((1, 1), bool))["params"]
+    blank = (jnp.zeros((1, 1, SIZE)), jnp.ones((1, 1), bool))
+    params = quick_jit(encoder.init)(jax.random.key(seed), *blank)["params"]
     return jax.tree.map(lambda p: 2 * p, params)
 
 
@@ -123,7 +124,8 @@ def test_width_changes_no_state(name: str) -> None:
 )
 def test_initial_parameters_are_uniform_within_one_over_the_root_of_the_fan_in(name: str, bounds: dict) -> None:
     encoder = {"bilstm": BiLSTM(50), "cnn": CNN(100), "average": Average(100)}[name]
-    params = encoder.init(jax.random.key(0), jnp.zeros((1, 1, 40)), jnp.ones((1, 1), bool))["params"]
+    blank = (jnp.zeros((1, 1, 40)), jnp.ones((1, 1), bool))
+    params = quick_jit(encoder.init)(jax.random.key(0), *blank)["params"]
     found = {"/".join(str(k.key) for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     assert found.keys() == bounds.keys()
     for leaf, fan_in in bounds.items():

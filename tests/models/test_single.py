@@ -8,7 +8,7 @@ import pytest
 from flax_attnat.config import ModelConfig
 from flax_attnat.models.single import UNSEEN_SCALE, EmbeddingInit, Model, build
 from flax_attnat.typing import Array, Batch, Params
-from tests.models.small import ATTENTIONS, ENCODERS, as_batch, quick_jit, random_batch, small
+from tests.models.small import ATTENTIONS, ENCODERS, as_batch, initial, quick_jit, random_batch, small
 
 BATCH = as_batch([[3, 5, 4, 9], [7, 2], [6]], [1, 0, 1], [1.0] * 3, 6)
 
@@ -22,7 +22,7 @@ def logits(model: Model, params: Params, batch: Batch) -> Array:
 def test_classify_reads_the_attended_state() -> None:
     """`z = o . sum_t softmax(s)_t h_t + b_o` for scores of our own choosing."""
     _, model = small("vanilla")
-    params = model.init(jax.random.key(0))
+    params = initial(model)
     encoded = model.encode(params, model.embed(params, BATCH), BATCH)
     scores = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6)), jnp.float32)
     ours = model.classify(params, encoded, scores)
@@ -38,7 +38,7 @@ def test_classify_reads_the_attended_state() -> None:
 def test_the_padding_vector_is_never_read(encoder: str, attention: str) -> None:
     """NaN as the vector of padding leaves logits and gradients as they are, and gets no gradient itself."""
     _, model = small("vanilla", encoder, attention)
-    params = model.init(jax.random.key(0))
+    params = initial(model)
 
     @quick_jit
     def evaluate(params: Params) -> tuple[Array, Params]:
@@ -95,9 +95,10 @@ def test_a_population_starts_from_the_parameters_of_its_seeds(encoder: str) -> N
     """`jit(vmap(init))` at full width gives what each seed gives alone, another for another seed, none degenerate."""
     config = ModelConfig(encoder=encoder, embedding_size=30, hidden_size=128)
     model = build(config, EmbeddingInit(np.full(20, 1 / 20)))
-    together = jax.jit(jax.vmap(lambda seed: model.init(jax.random.key(seed))))(jnp.array([0, 1, 0]))
+    init = quick_jit(model.init)
+    together = quick_jit(jax.vmap(lambda seed: model.init(jax.random.key(seed))))(jnp.array([0, 1, 0]))
     for run, seed in enumerate((0, 1, 0)):
-        alone = model.init(jax.random.key(seed))
+        alone = init(jax.random.key(seed))
         jax.tree.map(lambda a, b, run=run: np.testing.assert_array_equal(a[run], b), together, alone)
     for leaf in jax.tree.leaves(together):
         assert not np.array_equal(leaf[0], leaf[1])

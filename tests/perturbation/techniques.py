@@ -12,11 +12,16 @@ from flax_attnat.perturbation.attention import READINGS
 
 B, T, E, V, K = 4, 6, 5, 9, 3
 
+QUICK = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+"""Options that halve the time of compilation on a CPU."""
+
 ATTENTION = ("attention_at", *(f"attention_iat {reading}" for reading in READINGS))
 WORD = ("word_at", "word_iat", "word_iat per_word")
 FROM_LOSS = (*ATTENTION, *WORD, "virtual_at")
 RANDOM = ("random_perturbation", "virtual_at")
 ALL = (*FROM_LOSS, "random_perturbation")
+CORE = ("attention_at", "attention_iat span", "word_at", "word_iat", "virtual_at", "random_perturbation")
+"""One of each kind, for what the readings and normalisations share."""
 
 
 class Problem(NamedTuple):
@@ -84,28 +89,39 @@ def divergence(name: str, p: Problem, delta: jax.Array) -> jax.Array:
     return q * log_ratio + (1 - q) * (jax.nn.log_sigmoid(-clean) - jax.nn.log_sigmoid(-moved))
 
 
-def perturb(name: str, p: Problem, epsilon, key: jax.Array) -> jax.Array:
+def finite(p: Problem) -> Problem:
+    """The problem with 0.5 in place of the NaN on padding."""
+    return jax.tree.map(lambda x: jnp.nan_to_num(x, nan=0.5) if jnp.issubdtype(x.dtype, jnp.floating) else x, p)
+
+
+def perturb(name: str, p: Problem, epsilon, key: jax.Array, mask="from the problem", loss_fn=None) -> jax.Array:
     """The perturbation `name` of `p.like`."""
     base, _, option = name.partition(" ")
-    loss_fn = functools.partial(loss, name, p)
+    mask = p.mask if isinstance(mask, str) else mask
+    default = divergence if base == "virtual_at" else loss
+    loss_fn = functools.partial(default, name, p) if loss_fn is None else loss_fn
     match base:
         case "attention_at":
-            return fa.attention_at(loss_fn, p.like, p.mask, epsilon)
+            return fa.attention_at(loss_fn, p.like, mask, epsilon)
         case "attention_iat":
-            return fa.attention_iat(loss_fn, p.like, p.mask, epsilon, reading=option)
+            return fa.attention_iat(loss_fn, p.like, mask, epsilon, reading=option)
         case "random_perturbation":
-            return fa.random_perturbation(key, p.like, p.mask, epsilon)
+            return fa.random_perturbation(key, p.like, mask, epsilon)
         case "word_at":
-            return fa.word_at(loss_fn, p.like, p.mask, epsilon)
+            return fa.word_at(loss_fn, p.like, mask, epsilon)
         case "word_iat":
             ids, per_word = p.neighbours, option == "per_word"
-            return fa.word_iat(loss_fn, p.like, p.table, ids, p.mask, epsilon, per_word=per_word)
+            return fa.word_iat(loss_fn, p.like, p.table, ids, mask, epsilon, per_word=per_word)
         case "virtual_at":
-            return fa.virtual_at(functools.partial(divergence, name, p), p.like, p.mask, epsilon, key=key)
+            return fa.virtual_at(loss_fn, p.like, mask, epsilon, key=key)
     raise ValueError(name)
+
+
+def quick_jit(function):
+    return jax.jit(function, compiler_options=QUICK)
 
 
 @functools.cache
 def compiled(name: str):
     """`perturb` of that name with every array, epsilon and the key traced."""
-    return jax.jit(functools.partial(perturb, name))
+    return quick_jit(functools.partial(perturb, name))

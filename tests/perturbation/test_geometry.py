@@ -83,7 +83,9 @@ def test_a_row_that_is_not_finite_is_zero_and_masked_entries_are_not_read(order,
 
 
 def test_unit_of_order_one_shares_among_ties():
-    np.testing.assert_allclose(unit(np.array([[2.0, -2.0, 1.0, 2.0]], np.float32), ball=fa.Ball(1)), [[1, -1, 0, 1]] / np.float32(3))
+    np.testing.assert_allclose(
+        unit(np.array([[2.0, -2.0, 1.0, 2.0]], np.float32), ball=fa.Ball(1)), [[1, -1, 0, 1]] / np.float32(3)
+    )
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -108,7 +110,9 @@ def test_projection_is_the_nearest_point(order, x, mask, radius):
 @pytest.mark.parametrize(("size", "radius"), [(1e30, 1e-30), (1e30, 1.0), (3e38, 2.0), (1e-30, 1e-33), (1e-30, 1e30)])
 def test_projection_neither_overflows_nor_cancels(order, size, radius):
     x = (np.array([[0.999, 0.99, -0.5, 0.1]]) * size).astype(np.float32)
-    exact = {1: [[radius, 0, 0, 0]], 2: radius * x.astype(np.float64) / norm(x, 2), math.inf: radius * np.sign(x)}[order]
+    exact = {1: [[radius, 0, 0, 0]], 2: radius * x.astype(np.float64) / norm(x, 2), math.inf: radius * np.sign(x)}[
+        order
+    ]
     expected = x if norm(x, order) <= radius else exact
     np.testing.assert_allclose(project(x, radius, ball=fa.Ball(order)), expected, rtol=1e-6)
 
@@ -141,7 +145,9 @@ def test_half_precision_is_rounded_into_the_ball(dtype, order):
 @pytest.mark.parametrize("dtype", HALF)
 def test_rounding_goes_toward_zero(dtype):
     """To the largest representable magnitude that is not above the number: checked by stepping once away from zero."""
-    x = np.concatenate([np.random.default_rng(2).normal(size=100) * 10.0 ** np.arange(-4, 4).repeat(25)[:100], [0, 1, -1]])
+    x = np.concatenate(
+        [np.random.default_rng(2).normal(size=100) * 10.0 ** np.arange(-4, 4).repeat(25)[:100], [0, 1, -1]]
+    )
     x = x.astype(np.float32)
     out = round_toward_zero(jnp.asarray(x), dtype)
     above = jnp.nextafter(out, jnp.asarray(np.copysign(np.inf, x), dtype))
@@ -177,7 +183,9 @@ def test_masks_gain_the_axes_they_need():
     np.testing.assert_array_equal(np.asarray(unit(heads, mask=mask)) != 0, mask[:, None, None, :] & (heads > 0))
     np.testing.assert_array_equal(np.asarray(softmax(heads, mask)) != 0, mask[:, None, None, :] & (heads > 0))
     np.testing.assert_array_equal(np.asarray(softmax(square, mask, axis=1)) != 0, mask[:, :, None] & (square > 0))
-    np.testing.assert_array_equal(np.asarray(unit(words[0], mask=np.array([1, 0, 0, 1, 1]))) != 0, [[1, 0, 0, 1, 1]] * 4)
+    np.testing.assert_array_equal(
+        np.asarray(unit(words[0], mask=np.array([1, 0, 0, 1, 1]))) != 0, [[1, 0, 0, 1, 1]] * 4
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (2, 4), (3, 4, 1), (4,)])
@@ -238,9 +246,7 @@ def test_gradients_of_the_masked_softmax_are_finite_whatever_stands_on_padding(p
 
 def test_masked_softmax_normalises_any_axis():
     scores = np.random.default_rng(4).normal(size=(2, 3, 4)).astype(np.float32)
-    np.testing.assert_array_equal(
-        softmax(scores, None, axis=1), softmax(scores.swapaxes(1, 2), None).swapaxes(1, 2)
-    )
+    np.testing.assert_array_equal(softmax(scores, None, axis=1), softmax(scores.swapaxes(1, 2), None).swapaxes(1, 2))
 
 
 def test_the_gradient_is_taken_for_each_example():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from flax_attnat.config import ModelConfig
-from flax_attnat.models.single import EmbeddingInit, Model, build
+from flax_attnat.models.single import EmbeddingInit, build
 from flax_attnat.objective import build_objective
 from flax_attnat.training.step import build_train_step, init_state
 from flax_attnat.typing import Batch
-from tests.models.small import VOCABULARY, as_batch, hparams, quick_jit, relative_error, small
+from tests.models.small import VOCABULARY, as_batch, hparams, initial, quick_jit, relative_error, small
 from tests.training import reference
 from tests.training.reference import Adam, Row, Tree, float64
 
@@ -31,11 +31,6 @@ def rows_of(seed: int) -> list[Row]:
 def batch_of(rows: list[Row]) -> Batch:
     """The rows as the library reads them."""
     return as_batch([row.ids for row in rows], [row.label for row in rows], [row.weight for row in rows], WIDTH)
-
-
-def initial(model: Model, seed: int) -> Tree:
-    """Parameters at three times their initial size, so that gates and tanh work outside their linear part."""
-    return jax.tree.map(lambda p: 3 * p, model.init(jax.random.key(seed)))
 
 
 def reference_gradients(params: Tree, rows: list[Row], technique: str, epsilon: float, weight: float) -> Tree:

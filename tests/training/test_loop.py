@@ -1,0 +1,183 @@
+"""Training from start to end: stopping and resuming change nothing; a damaged checkpoint costs no more than one save."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from flax_attnat.config import Config, DataConfig, ModelConfig, TrainingConfig, WordConfig
+from flax_attnat.data.dataset import Dataset, Split
+from flax_attnat.data.load import load
+from flax_attnat.evaluation.prediction import METRICS
+from flax_attnat.training.checkpoint import CheckpointError, Store
+from flax_attnat.training.loop import Stopped, Trainer, build_trainer, fit, restore
+from flax_attnat.training.workdir import WorkdirError
+
+
+def config_of(technique: str, **changes) -> Config:
+    """A training of a second or two."""
+    values = {
+        "technique": technique,
+        "seeds": (0, 1),
+        "data": DataConfig(bucket_widths=(12, 32)),
+        "model": ModelConfig(encoder="average", embedding_size=8, hidden_size=4),
+        "word": WordConfig(neighbours=3),
+        "training": TrainingConfig(epochs=3, batch_size=8),
+    }
+    return Config(**(values | changes))
+
+
+def cut(dataset: Dataset, size: int) -> Dataset:
+    """The first `size` texts of every split."""
+    splits = {
+        name: Split(split.records[:size], split.tokens[:size], split.labels[:size])
+        for name, split in dataset.splits.items()
+    }
+    return dataset._replace(splits=splits)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return cut(load(config_of("vanilla")), 300)
+
+
+def trainer_of(technique: str, dataset: Dataset) -> Trainer:
+    return build_trainer(config_of(technique), dataset, None, METRICS["auc"])
+
+
+def stop_after(chunks: int):
+    """A `stop` that says yes at its given call."""
+    calls = iter(range(1, 10_000))
+    return lambda: next(calls) == chunks
+
+
+def assert_equal_trees(a, b) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+@pytest.mark.parametrize("technique", ["attention_at", "word_iat"])
+def test_stopped_within_an_epoch_and_resumed_equals_uninterrupted_bit_for_bit(
+    technique: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    trainer = trainer_of(technique, dataset)
+    whole, _ = fit(trainer, tmp_path / "whole")
+    for chunks in (2, 3, 2):
+        with pytest.raises(Stopped):
+            fit(trainer, tmp_path / "pieces", stop=stop_after(chunks))
+    pieces, _ = fit(trainer, tmp_path / "pieces")
+    assert_equal_trees(whole, pieces)
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "pieces")]
+    assert metrics[0] == metrics[1]
+    lines = [json.loads(line) for line in metrics[0].splitlines()]
+    assert [(line["epoch"], line["seed"]) for line in lines] == [(e, s) for e in (1, 2, 3) for s in (0, 1)]
+    assert all(line["train_rows"] == 300 for line in lines), "every row is trained on once an epoch"
+
+
+def test_a_finished_training_is_not_trained_again(dataset: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of("attention_rp", dataset)
+    first, seconds = fit(trainer, tmp_path)
+    reports: list = []
+    again, same_seconds = fit(trainer, tmp_path, progress=reports.append)
+    assert_equal_trees(first, again)
+    assert not reports and seconds == same_seconds
+
+
+def damage_truncate(path: Path) -> None:
+    """Cuts the largest data file to a third."""
+    largest = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 3])
+
+
+def damage_flip(path: Path) -> None:
+    """Changes a run of bytes in the middle of the largest data file."""
+    largest = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 64] = bytes(255 - b for b in data[middle : middle + 64])
+    largest.write_bytes(bytes(data))
+
+
+def damage_remove(path: Path) -> None:
+    """Removes the array data, as if the write had stopped half way."""
+    for child in path.rglob("d"):
+        shutil.rmtree(child)
+
+
+def damage_metadata(path: Path) -> None:
+    """Cuts the JSON of the checkpoint."""
+    metadata = path / "_CHECKPOINT_METADATA"
+    metadata.write_bytes(metadata.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_flip, damage_remove, damage_metadata])
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, dataset: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of("attention_at", dataset)
+    whole, _ = fit(trainer, tmp_path)
+    newest = Store(tmp_path / "checkpoints", print).positions()[-1]
+    damage(tmp_path / "checkpoints" / str(newest))
+    said: list[str] = []
+    again, _ = fit(trainer, tmp_path, say=said.append)
+    assert len(said) == 1 and str(newest) in said[0] and "the one before it is used" in said[0]
+    assert_equal_trees(whole, again)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
+
+
+def test_all_checkpoints_damaged_means_starting_anew_and_saying_so(dataset: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of("attention_at", dataset)
+    whole, _ = fit(trainer, tmp_path)
+    positions = Store(tmp_path / "checkpoints", print).positions()
+    assert len(positions) == 2, "the last two are kept"
+    for position in positions:
+        damage_truncate(tmp_path / "checkpoints" / str(position))
+    said: list[str] = []
+    again, _ = fit(trainer, tmp_path, say=said.append)
+    assert len(said) == 2
+    assert_equal_trees(whole, again)
+
+
+def test_a_save_that_fails_leaves_the_checkpoint_before_intact_and_says_what_to_do(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orbax.checkpoint import v1 as ocp
+
+    trainer = trainer_of("attention_at", dataset)
+    whole, _ = fit(trainer, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        fit(trainer, tmp_path / "full", stop=stop_after(3))
+
+    def no_space(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.training.Checkpointer, "save", no_space)
+        with pytest.raises(CheckpointError, match=r"No space left on device.*is intact.*Make room"):
+            fit(trainer, tmp_path / "full")
+    resumed, _ = fit(trainer, tmp_path / "full")
+    assert_equal_trees(whole, resumed)
+
+
+def test_a_checkpoint_made_with_another_vocabulary_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    fit(trainer_of("vanilla", dataset), tmp_path)
+    words = dataset.vocabulary.words
+    swapped = dataset.vocabulary._replace(words=(*words[:5], words[6], words[5], *words[7:]))
+    other = trainer_of("vanilla", dataset._replace(vocabulary=swapped))
+    with pytest.raises(WorkdirError, match="differ from word 5 on"):
+        restore(other, tmp_path, print)
+
+
+def test_without_a_checkpoint_there_is_nothing_to_restore(dataset: Dataset, tmp_path: Path) -> None:
+    assert restore(trainer_of("vanilla", dataset), tmp_path, print) is None
+
+
+def test_a_frozen_run_is_reported_and_the_other_goes_on(dataset: Dataset, tmp_path: Path) -> None:
+    """A learning rate of 1e38 overflows the parameters at once."""
+    base = config_of("vanilla")
+    config = config_of("vanilla", optimizer=base.optimizer.__class__(learning_rate=1e38))
+    states, _ = fit(build_trainer(config, dataset, None, METRICS["auc"]), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["frozen_step"] is not None and "not finite" in line["frozen_reason"] for line in lines)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(states.params)))
