@@ -177,7 +177,7 @@ LOCATION_FIELDS = ("data.raw_dir", "data.data_dir", "training.save_every_minutes
 
 def default_config() -> ml_collections.ConfigDict:
     """The defaults as a type-checked ConfigDict, for a file in `configs/` and `--config.FIELD=VALUE` to change."""
-    return ml_collections.ConfigDict(_plain(Config()))
+    return ml_collections.ConfigDict(_plain(Config())).lock()
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -206,12 +206,16 @@ def to_json(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(_plain(config)))
 
 
-def parse(values: Mapping[str, Any]) -> Config:
+def parse(values: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
     """Builds and checks a `Config` from a ConfigDict or from the dictionary that `to_json` gave.
 
     Raises:
       ConfigError: an unknown field, a wrong type or a value out of range, with the field and the allowed values.
     """
+    if isinstance(values, ml_collections.ConfigDict):
+        values = values.to_dict()
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"config is a group of fields, not a value; got {values!r}.")
     config = _build(Config, values, "")
     _check(config)
     return config
@@ -245,7 +249,8 @@ def suggest(name: str, fields: Iterable[str]) -> str:
 def _typed(value: Any, kind: Any, field: str) -> Any:
     """`value` as type `kind`, or a ConfigError that names `field`."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        # A whole number beyond float64 is as far out of range as infinity.
+        return float(value) if abs(value) < 2**1023 else math.inf
     if kind == tuple[int, ...]:
         if isinstance(value, list | tuple) and all(type(item) is int for item in value):
             return tuple(value)
@@ -262,7 +267,7 @@ def _check(config: Config) -> None:
         if flat[field] not in choices:
             raise ConfigError(f"config.{field} must be one of {', '.join(choices)}; got {flat[field]!r}.")
     for field, least in _AT_LEAST.items():
-        if not (math.isfinite(flat[field]) and flat[field] >= least):
+        if not least <= flat[field] < math.inf:
             raise ConfigError(f"config.{field} must be a finite number, at least {least}; got {flat[field]!r}.")
     if config.model.dropout >= 1:
         raise ConfigError(f"config.model.dropout must be below 1; got {config.model.dropout!r}.")

@@ -1,6 +1,7 @@
 """What all entry points share: flags, help, and errors that are sentences."""
 
 import inspect
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
     if {"--help", "-h", "-help", "--helpfull"} & set(argv):
         print(inspect.getdoc(module))
         return 0
+    logging.basicConfig(format="note: %(message)s")
     try:
         return main(argv)
     except (UsageError, ConfigError, DataError, WorkdirError) as error:

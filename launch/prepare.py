@@ -22,6 +22,7 @@ import numpy as np
 from flax_attnat.data.load import load, load_vectors
 from launch import cli
 from launch.display import results_table
+from launch.train import show_coverage
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,10 +47,7 @@ def main(argv: Sequence[str]) -> int:
     mark = f" ({dataset.mark} data)" if dataset.mark else ""
     console.print(results_table(f"{dataset.name}{mark}", rows))
     console.print(f"vocabulary: {len(dataset.vocabulary.words) - 2:,} words of the training split", highlight=False)
-    vectors = load_vectors(config, dataset.vocabulary)
-    if vectors is not None:
-        known, words = int(vectors.found.sum()), len(vectors.found) - 2
-        console.print(f"vectors: {known:,} of {words:,} words have one ({known / words:.1%})", highlight=False)
+    show_coverage(console, load_vectors(config, dataset.vocabulary))
     return 0
 
 

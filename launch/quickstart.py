@@ -79,7 +79,7 @@ def train_or_restore(
         restored = restore(trainer, workdir, console.print)
         if restored is not None:
             return explain_split(trainer, restored[0].best_params, "test")
-    return train(config, dataset, workdir, console, signals)["test"]
+    return train(config, dataset, None, workdir, console, signals)["test"]
 
 
 def heat_map(dataset: Dataset, found: Mapping[str, SplitInstances]) -> str:

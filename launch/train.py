@@ -29,6 +29,7 @@ from rich.console import Console
 from flax_attnat.config import Config, config_hash
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load, load_vectors
+from flax_attnat.data.vectors import Vectors
 from flax_attnat.evaluation.measure import SplitInstances, explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.reporting.tables import summarise
@@ -58,14 +59,15 @@ class Signals:
 
 
 def train(
-    config: Config, dataset: Dataset, workdir: epath.PathLike, console: Console, signals: Signals
+    config: Config,
+    dataset: Dataset,
+    vectors: Vectors | None,
+    workdir: epath.PathLike,
+    console: Console,
+    signals: Signals,
 ) -> dict[str, SplitInstances]:
     """Trains and measures one configuration in its workdir; returns what the runs say of each split."""
     claim(workdir, config)
-    vectors = load_vectors(config, dataset.vocabulary)
-    if vectors is not None:
-        known = int(vectors.found.sum())
-        console.print(f"vectors: {known:,} of {len(vectors.found) - 2:,} words have one", highlight=False)
     trainer = build_trainer(config, dataset, vectors, METRICS[config.training.selection])
 
     def say(sentence: str) -> None:
@@ -96,14 +98,23 @@ def main(argv: Sequence[str]) -> int:
     else:
         signals = Signals()
         dataset = load(config)
+        vectors = load_vectors(config, dataset.vocabulary)
+        show_coverage(console, vectors)
         try:
-            train(config, dataset, values.workdir, console, signals)
+            train(config, dataset, vectors, values.workdir, console, signals)
         except Stopped:
             console.print(f"Stopped; the same command goes on from here ({values.workdir}).", highlight=False)
             return 128 + (signals.received or signal.SIGINT)
         lines = read_lines(values.workdir, "results")
     show_results(console, lines)
     return report_frozen(console, lines)
+
+
+def show_coverage(console: Console, vectors: Vectors | None) -> None:
+    """Says how many words have a pretrained vector."""
+    if vectors is not None:
+        known, words = int(vectors.found.sum()), len(vectors.found) - 2
+        console.print(f"vectors: {known:,} of {words:,} words have one ({known / words:.1%})", highlight=False)
 
 
 def show_results(console: Console, lines: Sequence[dict[str, Any]]) -> None:

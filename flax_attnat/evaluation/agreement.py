@@ -34,7 +34,8 @@ def _standardise(x: Array, mask: Array) -> Array:
     spread = high - low
     # Scaled to [0, 1] first: squares of tiny weights would underflow.
     scaled = jnp.where(mask, (x - low) / jnp.where(spread > 0, spread, 1), 0)
-    mean = jnp.sum(scaled, axis=-1, keepdims=True) / jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1)
+    count = jnp.sum(mask, axis=-1, keepdims=True, dtype=scaled.dtype)
+    mean = jnp.sum(scaled, axis=-1, keepdims=True) / jnp.maximum(count, 1)
     centred = jnp.where(mask, scaled - mean, 0)
     norm = jnp.sqrt(jnp.sum(jnp.square(centred), axis=-1, keepdims=True))
     return jnp.where(spread > 0, centred / jnp.where(norm > 0, norm, 1), jnp.nan)

@@ -33,7 +33,7 @@ def count_predictions(probability: Array, label: Array) -> Counts:
     """Counts of one run over one split.
 
     Args:
-      probability: `[N]` of class 1; a value that is not a number counts as class 0, and loses every pair.
+      probability: `[N]` of class 1; a value that is not a number counts as class 0, and ranks below every number.
       label: `[N]` 0 or 1.
 
     Returns:

@@ -55,4 +55,6 @@ def adversarial_loss(
     wide = jax.lax.stop_gradient(delta).astype(wide_dtype(delta))
     norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=tuple(range(1, delta.ndim))))
     loss = clean + jnp.asarray(weight, clean.dtype) * adversarial
-    return loss, Aux(clean, adversarial, norm, (adversarial > clean).astype(jnp.float32))
+    # Two evaluations of one loss may differ in the last bit: no perturbation has raised nothing.
+    raised = (adversarial > clean) & (norm > 0)
+    return loss, Aux(clean, adversarial, norm, raised.astype(jnp.float32))

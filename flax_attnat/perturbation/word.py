@@ -5,6 +5,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, delta_gradient, scale_to, unit, wide_dtype
@@ -115,7 +116,7 @@ def word_iat(
 
 
 def nearest_neighbours(
-    table: Float[Array, "V E"], k: int = 10, *, valid: Bool[Array, "V"] | None = None, block: int = 512
+    table: Float[Array, "V E"], k: int = 10, *, valid: Bool[Array | np.ndarray, "V"] | None = None, block: int = 512
 ) -> Int[Array, "V k"]:
     """The k words nearest to every word by cosine, itself excluded.
 
@@ -147,7 +148,7 @@ def nearest_neighbours(
     if not 1 <= k < size:
         raise ValueError(f"k must be between 1 and the other {size - 1} words of the table; got {k}.")
     directions = unit(table.astype(wide_dtype(table)))
-    allowed = jnp.ones(size, bool) if valid is None else valid
+    allowed = jnp.ones(size, bool) if valid is None else jnp.asarray(valid)
     block = min(block, size)
     rows = jnp.arange(-(-size // block) * block).reshape(-1, block)
 
@@ -164,7 +165,9 @@ def nearest_neighbours(
     return jax.lax.map(nearest, rows).reshape(-1, k)[:size]
 
 
-def normalise_embeddings(table: Float[Array, "V E"], frequencies: Float[Array, "V"]) -> Float[Array, "V E"]:
+def normalise_embeddings(
+    table: Float[Array, "V E"], frequencies: Float[Array | np.ndarray, "V"]
+) -> Float[Array, "V E"]:
     """Word vectors with mean 0 and variance 1 under the training unigram frequencies.
 
     `(e - mu) / sigma` with `mu = sum_j f_j e_j` and `sigma^2 = sum_j f_j (e_j - mu)^2`, per dimension: without it a

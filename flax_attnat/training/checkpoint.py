@@ -4,8 +4,12 @@ The only module that touches Orbax. A checkpoint is one tree of arrays and one J
 goes into the JSON, so that a damaged file is found out when it is read and the checkpoint before it is used instead.
 """
 
+import contextlib
+import gc
+import logging
+import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -64,7 +68,7 @@ class Store:
         abstract = jax.tree.map(_abstract, like)
         for position in reversed(self.positions()):
             try:
-                with self._open() as checkpointer:
+                with _quiet_tasks(), self._open() as checkpointer:
                     meta = dict(checkpointer.metadata(position).custom_metadata)
                     tree = checkpointer.load(position, abstract)
                 damaged = [k for k, v in _checksums(tree).items() if meta["checksums"].get(k) != v]
@@ -100,6 +104,21 @@ class Store:
             f"The checkpoint {self._directory / str(position)} cannot be read ({why}); it is now {aside.name}, and "
             "the one before it is used."
         )
+
+
+@contextlib.contextmanager
+def _quiet_tasks() -> Iterator[None]:
+    """Keeps asyncio from logging, one screen per array, the reads that fail beside the one whose error is raised."""
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            yield
+        finally:
+            gc.collect()  # the tasks log, and warn that nobody awaited them, when they are collected
+            logger.setLevel(level)
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -74,7 +74,7 @@ def read_config(workdir: epath.PathLike) -> Config:
     try:
         return parse(json.loads(path.read_text())["config"])
     except (ValueError, KeyError, TypeError) as error:
-        problem = str(error) if isinstance(error, ConfigError) else f"it is not a configuration ({error})"
+        problem = str(error) if isinstance(error, ConfigError) else f"it is not a configuration ({error})."
         raise WorkdirError(f"{path} cannot be read: {problem} Give another --workdir.") from error
 
 

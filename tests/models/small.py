@@ -28,9 +28,9 @@ QUICK = {
 }
 
 
-def quick_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def quick_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`jax.jit` that compiles quickly on a CPU; elsewhere plain `jax.jit`."""
-    return jax.jit(function, compiler_options=QUICK if jax.default_backend() == "cpu" else None)
+    return jax.jit(function, compiler_options=QUICK if jax.default_backend() == "cpu" else None, **options)
 
 
 @functools.cache
@@ -63,9 +63,7 @@ def hparams(
     return Hparams(*(jnp.asarray(x, jnp.float32) for x in (epsilon, weight, learning_rate, weight_decay)))
 
 
-def as_batch(
-    texts: Sequence[Sequence[int]], labels: Sequence[int], weights: Sequence[float], width: int, padding: int = 0
-) -> Batch:
+def as_batch(texts: Sequence[Any], labels: Any, weights: Sequence[float], width: int, padding: int = 0) -> Batch:
     """Texts of ids as a batch of the given width, with the id `padding` behind each."""
     tokens = np.full((len(texts), width), padding, np.int32)
     for row, text in zip(tokens, texts, strict=True):

@@ -1,5 +1,7 @@
 """Attention scores against their formulas."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,22 +12,24 @@ from tests.training.reference import float64
 
 def test_additive_scores() -> None:
     states = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
-    params = Additive().init(jax.random.key(0), states)["params"]
+    module: Any = Additive()
+    params = module.init(jax.random.key(0), states)["params"]
     exact = float64(params)
     inner = np.tanh(states.astype(np.float64) @ exact["inner"]["kernel"] + exact["inner"]["bias"])
     assert inner.shape[-1] == 3
     np.testing.assert_allclose(
-        Additive().apply({"params": params}, states), inner @ exact["outer"]["kernel"][:, 0], atol=1e-6
+        module.apply({"params": params}, states), inner @ exact["outer"]["kernel"][:, 0], atol=1e-6
     )
     assert set(params["outer"]) == {"kernel"}
 
 
 def test_scaled_dot_scores() -> None:
     states = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
-    params = ScaledDot().init(jax.random.key(0), states)["params"]
+    module: Any = ScaledDot()
+    params = module.init(jax.random.key(0), states)["params"]
     query = float64(params)["query"]
     np.testing.assert_allclose(
-        ScaledDot().apply({"params": params}, states),
+        module.apply({"params": params}, states),
         states.astype(np.float64) @ query["kernel"][:, 0] / np.sqrt(6),
         atol=1e-6,
     )

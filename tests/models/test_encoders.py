@@ -1,5 +1,7 @@
 """Encoders against NumPy, and what padding may not do to them."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from tests.training.reference import bilstm, float64
 
 SIZE, HIDDEN, WIDTH = 5, 4, 9
 LENGTHS = np.array([9, 4, 1, 0])
-ENCODERS = {"bilstm": BiLSTM(HIDDEN), "cnn": CNN(2 * HIDDEN), "average": Average(2 * HIDDEN)}
+ENCODERS: dict[str, Any] = {"bilstm": BiLSTM(HIDDEN), "cnn": CNN(2 * HIDDEN), "average": Average(2 * HIDDEN)}
 
 
 def words_and_mask(width: int = WIDTH) -> tuple[Array, Array]:

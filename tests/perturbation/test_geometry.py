@@ -92,7 +92,7 @@ def test_unit_of_order_one_shares_among_ties():
 @FEW
 @hypothesis.given(x=gradients, mask=masks, radius=radii)
 def test_projection_is_the_nearest_point(order, x, mask, radius):
-    """p is nearest to x in a ball C iff <x - p, y - p> <= 0 on C; the largest <x - p, y> on C is radius ||x - p||_dual."""
+    """p is nearest to x in a ball C iff <x - p, y - p> <= 0 on C, where <x - p, y> is at most radius ||x - p||_dual."""
     ball = fa.Ball(order)
     p = np.asarray(project(x, radius, mask=mask, ball=ball))
     real = np.where(mask, x, 0).astype(np.float64)
@@ -153,7 +153,7 @@ def test_rounding_goes_toward_zero(dtype):
     above = jnp.nextafter(out, jnp.asarray(np.copysign(np.inf, x), dtype))
     assert np.all(np.abs(np.asarray(out, np.float32)) <= np.abs(x))
     assert np.all(np.abs(np.asarray(above, np.float32)) > np.abs(x))
-    np.testing.assert_array_equal(np.asarray(round_toward_zero(jnp.float32([7e4, -1e6]), jnp.float16)), [65504, -65504])
+    np.testing.assert_array_equal(np.asarray(round_toward_zero(jnp.float32([7e4, -1e6]), HALF[1])), [65504, -65504])
 
 
 def test_float64_is_computed_in_float64():

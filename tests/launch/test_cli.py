@@ -1,0 +1,148 @@
+"""Bad input gets a sentence and exit code 2, and nothing is written."""
+
+import gzip
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from flax_attnat.config import ATTENTIONS, DATASETS, ENCODERS, READINGS, TECHNIQUES
+from launch import cli, evaluate, prepare, quickstart, train
+
+PLANTED = "--config=configs/planted.py"
+SST = "--config=configs/sst.py"
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+
+
+def call(module, *arguments: str) -> int:
+    return cli.run(module, module.main, [module.__name__, *arguments])
+
+
+def refused(capsys: pytest.CaptureFixture[str], module, *arguments: str) -> str:
+    """The sentence of a command that must be refused."""
+    code = call(module, *arguments)
+    captured = capsys.readouterr()
+    assert code == 2 and captured.err.startswith("error: ") and "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("technique=attention_iatt", ["config.technique", *TECHNIQUES]),
+        ("reading=spam", ["config.reading", *READINGS]),
+        ("dataset=sst3", ["config.dataset", *DATASETS]),
+        ("model.encoder=gru", ["config.model.encoder", *ENCODERS]),
+        ("model.attention=dot", ["config.model.attention", *ATTENTIONS]),
+        ("epsilom=1", ["config.epsilom", "did you mean epsilon?"]),
+        ("model.hiden_size=1", ["config.model.hiden_size", "did you mean model.hidden_size?"]),
+        ("optimizer=3", ["config.optimizer"]),
+        ("epsilon=-1", ["config.epsilon", "at least 0", "-1.0"]),
+        ("epsilon=nan", ["config.epsilon", "finite", "nan"]),
+        ("epsilon=inf", ["config.epsilon", "finite", "inf"]),
+        ("epsilon=much", ["config.epsilon", "much"]),
+        ("adversarial_weight=-0.5", ["config.adversarial_weight", "at least 0"]),
+        ("training.epochs=2.5", ["config.training.epochs", "2.5"]),
+        ("training.epochs=0", ["config.training.epochs", "at least 1"]),
+        ("seeds=0,0", ["config.seeds", "different"]),
+        ("seeds=zero", ["config.seeds", "zero"]),
+        ("word.normalise=perhaps", ["config.word.normalise", "perhaps"]),
+        ("data.bucket_widths=8,4", ["config.data.bucket_widths", "ascending"]),
+    ],
+)
+def test_a_bad_override_names_the_field_and_what_is_allowed(
+    override: str, expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    sentence = refused(capsys, train, PLANTED, f"--config.{override}", f"--workdir={workdir}")
+    assert [part for part in expected if part not in sentence] == [], sentence
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--workdir=x"], "--config=FILE is missing"),
+        (["--config=configs/nowhere.py", "--workdir=x"], "there is no such file"),
+        ([PLANTED], "--workdir=DIR is missing"),
+        ([PLANTED, "--workdri=x"], "workdri"),
+        ([PLANTED, "--workdir=x", "extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_a_bad_command_line_says_what_to_change(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in refused(capsys, train, *arguments)
+    assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("module", [train, evaluate, prepare, quickstart])
+def test_help_explains_and_names_every_flag(module, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(module, "--help") == 0
+    text = capsys.readouterr().out
+    flags = getattr(module, "FLAGS", {})
+    assert f"launch.{module.__name__.split('.')[-1]}" in text or "quickstart.sh" in text
+    assert [name for name in flags if f"--{name}" not in text] == []
+
+
+def test_a_missing_archive_says_what_was_expected_and_where_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir, raw = tmp_path / "run", tmp_path / "raw"
+    raw.mkdir()
+    arguments = [SST, f"--config.data.raw_dir={raw}", f"--config.data.data_dir={tmp_path / 'data'}"]
+    sentence = refused(capsys, train, *arguments, f"--workdir={workdir}")
+    assert str(raw) in sentence and "trainDevTestTrees_PTB.zip" in sentence and "https://nlp.stanford.edu" in sentence
+    assert not workdir.exists()
+
+
+def test_an_unparsable_tree_names_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = "(3 (2 a) (3 film))\n"
+    with zipfile.ZipFile(tmp_path / "trainDevTestTrees_PTB.zip", "w") as archive:
+        for split in ("train", "dev", "test"):
+            archive.writestr(f"trees/{split}.txt", good * 3 + ("(3 (2 a (3 film)\n" if split == "dev" else ""))
+    arguments = [SST, f"--config.data.raw_dir={tmp_path}", f"--config.data.data_dir={tmp_path / 'data'}"]
+    sentence = refused(capsys, prepare, *arguments)
+    assert "dev.txt" in sentence and "line 4" in sentence, sentence
+
+
+def test_a_ragged_vector_file_names_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, workdir = tmp_path / "words.vec.gz", tmp_path / "run"
+    path.write_bytes(gzip.compress(b"good 0.1 0.2\nbad 0.1\n"))
+    arguments = [PLANTED, f"--config.data.vectors={path}", "--config.model.embedding_size=2", f"--workdir={workdir}"]
+    sentence = refused(capsys, train, *arguments)
+    assert str(path) in sentence and "line 2" in sentence, sentence
+    assert not workdir.exists()
+
+
+def test_a_workdir_of_another_configuration_is_refused_with_the_differing_fields(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flax_attnat.config import parse
+    from flax_attnat.training.workdir import claim
+
+    config = parse(__import__("configs.planted", fromlist=["get_config"]).get_config().to_dict())
+    claim(tmp_path, config)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    arguments = [PLANTED, "--config.epsilon=7", "--config.model.encoder=cnn", f"--workdir={tmp_path}"]
+    sentence = refused(capsys, train, *arguments)
+    assert "config.epsilon: 1.0 -> 7.0" in sentence and "config.model.encoder: 'bilstm' -> 'cnn'" in sentence
+    assert "config.technique" not in sentence
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_evaluate_refuses_a_folder_that_is_no_workdir(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "holds no config.json" in refused(capsys, evaluate, f"--workdir={tmp_path}")
+    assert "--split must be" in refused(capsys, evaluate, f"--workdir={tmp_path}", "--split=tset")
+    assert "--workdir=DIR is missing" in refused(capsys, evaluate)
+
+
+def test_importing_an_entry_point_defines_no_flag() -> None:
+    from absl import flags
+
+    assert "workdir" not in flags.FLAGS and "config" not in flags.FLAGS and sys.modules["launch.train"] is train

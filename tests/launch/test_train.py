@@ -1,0 +1,156 @@
+"""`launch.train` as a user runs it: killed, terminated, resumed, evaluated."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launch import cli, evaluate, train
+
+CHECKOUT = Path(__file__).parents[2]
+ARGUMENTS = [
+    "--config=configs/planted.py",
+    "--config.technique=attention_iat",
+    "--config.seeds=0,1",
+    "--config.model.embedding_size=16",
+    "--config.model.hidden_size=8",
+    "--config.training.epochs=6",
+    "--config.data.min_length=12",
+]
+
+
+def start(workdir: Path, log: Path) -> subprocess.Popen:
+    with log.open("a") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "launch.train", *ARGUMENTS, f"--workdir={workdir}"],
+            cwd=CHECKOUT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+
+
+def epochs_done(workdir: Path) -> int:
+    path = workdir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) // 2 if path.exists() else 0
+
+
+def wait_for_epoch(process: subprocess.Popen, workdir: Path, epoch: int, log: Path) -> None:
+    """Returns when `epoch` epochs are in metrics.jsonl; fails with the log if the process ends before."""
+    while epochs_done(workdir) < epoch:
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.02)
+
+
+def results_without_time(workdir: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["seconds"]
+    return lines
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    log = workdir.parent / "log"
+    process = start(workdir, log)
+    assert process.wait() == 0, log.read_text()[-3000:]
+    return workdir
+
+
+def test_killed_three_times_and_terminated_once_equals_uninterrupted_bit_for_bit(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    """SIGKILL at three random moments and one SIGTERM (exit 143, everything saved); then to the end."""
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    moments = random.Random(os.urandom(8))
+    for epoch, number in ((0, signal.SIGKILL), (1, signal.SIGKILL), (3, signal.SIGTERM), (4, signal.SIGKILL)):
+        process = start(workdir, log)
+        wait_for_epoch(process, workdir, epoch, log)
+        time.sleep(moments.uniform(0, 6.0 if epoch == 0 else 0.5))
+        process.send_signal(number)
+        code = process.wait()
+        # The process may have been quicker than the signal; then there is nothing left to interrupt.
+        assert code in (0, 143 if number == signal.SIGTERM else -number), log.read_text()[-3000:]
+    process = start(workdir, log)
+    assert process.wait() == 0, log.read_text()[-3000:]
+    assert (workdir / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
+    assert results_without_time(workdir) == results_without_time(uninterrupted)
+
+
+def test_a_finished_workdir_is_shown_and_not_trained_again(
+    uninterrupted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    before = {path: path.read_bytes() for path in uninterrupted.glob("*.json*")}
+    assert cli.run(train, train.main, ["train", *ARGUMENTS, f"--workdir={uninterrupted}"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing was trained" in out and "synthetic data" in out and "attention_iat (span)" in out
+    assert {path: path.read_bytes() for path in uninterrupted.glob("*.json*")} == before
+
+
+def test_config_json_records_what_is_needed_to_repeat_the_run(uninterrupted: Path) -> None:
+    record = json.loads((uninterrupted / "config.json").read_text())
+    assert record["config"]["technique"] == "attention_iat" and record["config"]["seeds"] == [0, 1]
+    assert record["command"][1:-1] == ARGUMENTS and record["device"] and record["versions"]["jax"]
+
+
+def test_result_lines_hold_the_fields_of_the_contract(uninterrupted: Path) -> None:
+    lines = [json.loads(line) for line in (uninterrupted / "results.jsonl").read_text().splitlines()]
+    assert [(line["split"], line["seed"]) for line in lines] == [("dev", 0), ("dev", 1), ("test", 0), ("test", 1)]
+    fields = "dataset technique reading epsilon lambda seed split n f1 accuracy auc pearson pearson_undefined seconds"
+    assert all(field in line for field in fields.split() for line in lines)
+    assert all(line["mark"] == "synthetic" and line["reading"] == "span" for line in lines)
+
+
+def test_evaluate_measures_another_split_and_agrees_with_train_on_test(
+    uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "copy"
+    shutil.copytree(uninterrupted, workdir)
+    for split in ("train", "test"):
+        assert cli.run(evaluate, evaluate.main, ["evaluate", f"--workdir={workdir}", f"--split={split}"]) == 0
+        assert split in capsys.readouterr().out
+    lines = results_without_time(workdir)
+    assert {line["split"] for line in lines} == {"train", "dev", "test"}
+    trained = [line for line in results_without_time(uninterrupted) if line["split"] == "test"]
+    for a, b in zip(trained, (line for line in lines if line["split"] == "test"), strict=True):
+        assert a.keys() == b.keys()
+        assert all(a[k] == pytest.approx(b[k], abs=1e-5) for k in a)
+
+
+def test_no_room_for_a_checkpoint_is_a_sentence_and_costs_nothing_that_was_saved(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    """Files may not grow beyond a few kilobytes after the first epochs: as on a full disk, the write is refused."""
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    process = start(workdir, log)
+    wait_for_epoch(process, workdir, 2, log)
+    process.kill()
+    process.wait()
+    limited = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.argv = sys.argv[1:]; "
+        "runpy.run_module('launch.train', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "launch.train", *ARGUMENTS, f"--workdir={workdir}"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert "Could not save a checkpoint" in done.stderr and "is intact" in done.stderr
+    process = start(workdir, log)
+    assert process.wait() == 0, log.read_text()[-3000:]
+    assert "cannot be read" not in log.read_text()
+    assert (workdir / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
+    assert results_without_time(workdir) == results_without_time(uninterrupted)
