@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 from rich.console import Console
 
@@ -83,6 +84,19 @@ def flag_values(argv: Sequence[str], strings: dict[str, str], *, config: bool) -
 def console() -> Console:
     """Where a person reads: as wide as the terminal, or 120 columns where there is none."""
     return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+def check_workdir(workdir: str | None) -> None:
+    """Raises UsageError if there is no workdir, or its address is of a kind that nothing here can open."""
+    if not workdir:
+        raise UsageError("--workdir=DIR is missing: say where configuration, checkpoints and results are.")
+    try:
+        epath.Path(workdir).exists()
+    except (KeyError, ImportError, ValueError) as error:
+        raise UsageError(
+            f"--workdir={workdir} cannot be opened ({_plain(error)[:-1]}): give a folder, or a gs:// address with the "
+            "extra gcloud installed."
+        ) from error
 
 
 def read_config(values: flags.FlagValues) -> Config:

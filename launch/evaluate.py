@@ -38,8 +38,7 @@ def main(argv: Sequence[str]) -> int:
     """Measures what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS, config=False)
     split = values.split or "test"
-    if not values.workdir:
-        raise cli.UsageError("--workdir=DIR is missing: say which training to measure.")
+    cli.check_workdir(values.workdir)
     if split not in ("train", "dev", "test"):
         raise cli.UsageError(f"--split must be train, dev or test; got {split!r}.")
     config = read_config(values.workdir)

@@ -41,6 +41,7 @@ SENTENCES = 12
 def main(argv: Sequence[str]) -> int:
     """Trains, tabulates, draws; returns the exit code."""
     values = cli.flag_values(argv, {"workdir": "where runs and the heat map go"}, config=False)
+    cli.check_workdir(values.workdir or "runs/quickstart")
     workdir = epath.Path(values.workdir or "runs/quickstart")
     console = cli.console()
     base = parse(planted.get_config().to_dict())

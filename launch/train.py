@@ -88,8 +88,7 @@ def main(argv: Sequence[str]) -> int:
     """Trains what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS, config=True)
     config = cli.read_config(values)
-    if not values.workdir:
-        raise cli.UsageError("--workdir=DIR is missing: say where results and checkpoints go.")
+    cli.check_workdir(values.workdir)
     console = cli.console()
     new = check_free(values.workdir, config)
     lines = [] if new else read_lines(values.workdir, "results")

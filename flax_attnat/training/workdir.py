@@ -1,6 +1,6 @@
 """The files of a workdir: whose it is (`config.json`), its results and its metrics.
 
-Every file is written under a temporary name and renamed, so that a reader never sees half of one.
+Every file is written under a temporary name and renamed (in a bucket: one put), so that no reader sees half of one.
 """
 
 import importlib.metadata
@@ -94,9 +94,12 @@ def read_lines(workdir: epath.PathLike, kind: str) -> list[dict[str, Any]]:
 
 
 def write_atomically(path: epath.PathLike, text: str) -> None:
-    """Writes a text file under a temporary name beside it, then renames it."""
+    """Writes a text file under a temporary name beside it, then renames it; an object of a bucket is one put."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if "://" in str(path):
+        path.write_text(text)
+        return
     temporary = path.parent / f".{path.name}.part"
     temporary.write_text(text)
     temporary.replace(path)

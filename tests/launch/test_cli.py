@@ -71,6 +71,7 @@ def test_a_bad_override_names_the_field_and_what_is_allowed(
         (["--config=configs/nowhere.py", "--workdir=x"], "there is no such file"),
         ([PLANTED], "--workdir=DIR is missing"),
         ([PLANTED, "--workdri=x"], "workdri"),
+        ([PLANTED, "--workdir=nowhere://x"], "--workdir=nowhere://x cannot be opened"),
         ([PLANTED, "--workdir=x", "extra"], "unexpected argument 'extra'"),
     ],
 )

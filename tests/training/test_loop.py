@@ -1,4 +1,4 @@
-"""Training from start to end: stopping and resuming change nothing; a damaged checkpoint costs no more than one save."""
+"""Training from start to end: stopping and resuming change nothing; a damaged checkpoint costs one save."""
 
 import json
 import shutil
