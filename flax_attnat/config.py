@@ -155,21 +155,21 @@ _CHOICES = {
     "training.selection": SELECTIONS,
     "training.matmul_precision": ("bfloat16", "tensorfloat32", "float32"),
 }
-_AT_LEAST = {
-    "epsilon": 0,
-    "adversarial_weight": 0,
-    "data.min_length": -1,
-    "data.max_length": -1,
-    "data.min_df": 1,
-    "model.embedding_size": 1,
-    "model.hidden_size": 1,
-    "model.dropout": 0,
-    "optimizer.learning_rate": 0,
-    "optimizer.weight_decay": 0,
-    "word.neighbours": 1,
-    "training.epochs": 1,
-    "training.batch_size": 1,
-    "training.save_every_minutes": 0,
+_RANGES = {
+    "epsilon": (0, math.inf),
+    "adversarial_weight": (0, math.inf),
+    "data.min_length": (-1, math.inf),
+    "data.max_length": (-1, math.inf),
+    "data.min_df": (1, math.inf),
+    "model.embedding_size": (1, math.inf),
+    "model.hidden_size": (1, math.inf),
+    "model.dropout": (0, 0.99),
+    "optimizer.learning_rate": (0, 100),
+    "optimizer.weight_decay": (0, 100),
+    "word.neighbours": (1, math.inf),
+    "training.epochs": (1, math.inf),
+    "training.batch_size": (1, math.inf),
+    "training.save_every_minutes": (0, math.inf),
 }
 # Where files lie, and what no result depends on: free to differ between a workdir and the command that resumes it.
 LOCATION_FIELDS = ("data.raw_dir", "data.data_dir", "training.save_every_minutes")
@@ -266,11 +266,10 @@ def _check(config: Config) -> None:
     for field, choices in _CHOICES.items():
         if flat[field] not in choices:
             raise ConfigError(f"config.{field} must be one of {', '.join(choices)}; got {flat[field]!r}.")
-    for field, least in _AT_LEAST.items():
-        if not least <= flat[field] < math.inf:
-            raise ConfigError(f"config.{field} must be a finite number, at least {least}; got {flat[field]!r}.")
-    if config.model.dropout >= 1:
-        raise ConfigError(f"config.model.dropout must be below 1; got {config.model.dropout!r}.")
+    for field, (least, most) in _RANGES.items():
+        if not (math.isfinite(flat[field]) and least <= flat[field] <= most):
+            bound = "" if most == math.inf else f" and at most {most}"
+            raise ConfigError(f"config.{field} must be a finite number, at least {least}{bound}; got {flat[field]!r}.")
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or not all(0 <= s < 2**31 for s in config.seeds):
         raise ConfigError(
             f"config.seeds must be one or more different numbers from 0 to 2147483647; got {config.seeds!r}."

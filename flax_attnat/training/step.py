@@ -12,7 +12,10 @@ from flax_attnat.objective import Hparams, Objective, StepSums
 from flax_attnat.training.optimizer import build_optimizer
 from flax_attnat.typing import Array, Batch, Params
 
-FROZEN_REASONS = ("running", "loss not finite", "gradient not finite")
+FROZEN_REASONS = ("running", "loss not finite", "gradient not finite or above 1e18")
+
+# The square of a larger gradient is no float32: the second moment would be infinite and the run silently at rest.
+LARGEST_GRADIENT = 1e18
 
 
 class TrainState(NamedTuple):
@@ -60,8 +63,8 @@ def init_state(params: Params, config: OptimizerConfig) -> TrainState:
 def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep:
     """The step of one run: gradient of the objective, update, and a guard against values that are not finite.
 
-    A run whose loss or gradient turns non-finite keeps the state it had, from then on and whatever comes: the first
-    such step and its reason are recorded, and its sums are zero.
+    A run whose loss or gradient turns non-finite (or too large to square) keeps the state it had, from then on and
+    whatever comes: the first such step and its reason are recorded, and its sums are zero.
 
     Args:
       objective: `objective(params, batch, hparams, key, neighbours) -> (loss, StepSums)`.
@@ -84,7 +87,7 @@ def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep
         params = optax.apply_updates(state.params, updates)
 
         loss_ok = jnp.isfinite(loss)
-        grads_ok = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)]).all()
+        grads_ok = jnp.stack([jnp.all(jnp.abs(g) <= LARGEST_GRADIENT) for g in jax.tree.leaves(grads)]).all()
         running = state.frozen_step < 0
         good = running & loss_ok & grads_ok
 

@@ -119,7 +119,7 @@ def test_a_frozen_run_says_when_and_why(trainer, states, found):
     fields = ("best_epoch", "frozen_step", "frozen_reason")
     assert [tuple(line[field] for field in fields) for line in lines] == [
         (2, None, None),
-        (1, 7, "gradient not finite"),
+        (1, 7, "gradient not finite or above 1e18"),
     ]
 
 
