@@ -1,4 +1,4 @@
-"""Binary sentiment of the Stanford Sentiment Treebank, the hyper-parameters of Kitada & Iyatomi 2021.
+r"""Binary sentiment of the Stanford Sentiment Treebank, the hyper-parameters of Kitada & Iyatomi 2021.
 
 Reproduces the SST rows of the paper's tables (six techniques, BiLSTM with additive attention). For comparison, a single
 run published with Jain & Wallace's code: vanilla accuracy .808, F1 .784, AUC .902. Needs trainDevTestTrees_PTB.zip

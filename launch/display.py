@@ -7,7 +7,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from flax_attnat.training import loop
@@ -27,13 +27,14 @@ class Display:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TextColumn("{task.fields[rate]}"),
+            MofNCompleteColumn(),
+            TextColumn("steps  {task.fields[rate]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task(escape(title), total=None, rate="compiling")
+        self._rate = "compiling"
+        self._task = self._bar.add_task(escape(title), total=None, rate=self._rate)
         self._last: tuple[int, float] | None = None
 
     def __enter__(self) -> "Display":
@@ -48,14 +49,17 @@ class Display:
         """Takes one report of the training loop."""
         done = (progress.epoch - 1) * progress.steps + progress.step
         now = time.monotonic()
-        rate = "compiling"
         if self._last is not None and done > self._last[0]:
-            rate = f"{(done - self._last[0]) / (now - self._last[1]):.1f} steps/s"
+            self._rate = f"{(done - self._last[0]) / (now - self._last[1]):.1f} steps/s"
         if progress.metrics is None:
             self._last = (done, now)
         description = f"{self._title}: epoch {progress.epoch}/{self._epochs}"
         self._bar.update(
-            self._task, total=self._epochs * progress.steps, completed=done, rate=rate, description=escape(description)
+            self._task,
+            total=self._epochs * progress.steps,
+            completed=done,
+            rate=self._rate,
+            description=escape(description),
         )
         if progress.metrics is not None:
             # The bar goes when training ends; the lines of the epochs stay.

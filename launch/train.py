@@ -1,4 +1,4 @@
-"""Trains one technique, one run per seed, and measures each run's best epoch on dev and test.
+r"""Trains one technique, one run per seed, and measures each run's best epoch on dev and test.
 
     python -m launch.train --config=configs/planted.py --workdir=runs/planted
     python -m launch.train --config=configs/sst.py --config.technique=attention_at --config.epsilon=5 \

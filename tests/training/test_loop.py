@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from flax_attnat.config import Config, DataConfig, ModelConfig, TrainingConfig, WordConfig
-from flax_attnat.data.dataset import Dataset, Split
+from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.load import load
+from flax_attnat.evaluation.measure import explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.checkpoint import CheckpointError, Store
 from flax_attnat.training.loop import Stopped, Trainer, build_trainer, fit, restore
@@ -171,6 +172,28 @@ def test_a_checkpoint_made_with_another_vocabulary_is_refused(dataset: Dataset, 
 
 def test_without_a_checkpoint_there_is_nothing_to_restore(dataset: Dataset, tmp_path: Path) -> None:
     assert restore(trainer_of("vanilla", dataset), tmp_path, print) is None
+
+
+@pytest.mark.parametrize("technique", ["attention_iat", "word_iat"])
+def test_empty_one_word_and_all_unknown_texts_are_kept_and_have_defined_results(
+    technique: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    odd = [np.array(ids, np.int32) for ids in ([], [7], [1], [1, 1, 1])]
+    records = [Record("", ("?",) * len(ids), 1) for ids in odd]
+    splits = {
+        name: Split(records + split.records, odd + split.tokens, np.concatenate([np.ones(4, np.int32), split.labels]))
+        for name, split in cut(dataset, 60).splits.items()
+    }
+    config = config_of(technique, training=TrainingConfig(epochs=1, batch_size=8))
+    trainer = build_trainer(config, dataset._replace(splits=splits), None, METRICS["auc"])
+    states, seconds = fit(trainer, tmp_path)
+    found = explain_split(trainer, states.best_params, "test")
+    assert np.isfinite(found.probability).all() and np.isfinite(found.attention).all()
+    # No word: no attention; one word: all of it. Their correlation, and that of three equal words, is undefined.
+    np.testing.assert_allclose(found.attention[:, :4].sum(-1), [[0, 1, 1, 1]] * 2, rtol=1e-6)
+    assert np.isnan(found.pearson[:, :4]).all() and np.isfinite(found.pearson[:, 4:]).all()
+    lines = result_lines(trainer, states, "test", found, seconds)
+    assert [(line["n"], line["pearson_undefined"], line["frozen_step"]) for line in lines] == 2 * [(64, 4, None)]
 
 
 def test_frozen_runs_are_reported_and_keep_finite_parameters(dataset: Dataset, tmp_path: Path) -> None:
