@@ -15,8 +15,9 @@ from typing import Any, get_type_hints
 
 import ml_collections
 
+from flax_attnat.perturbation.attention import READINGS
+
 TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at", "word_iat")
-READINGS = ("span", "sentence", "token", "sign", "released")
 ENCODERS = ("bilstm", "cnn", "average")
 ATTENTIONS = ("additive", "scaled_dot")
 DATASETS = ("planted", "sst")
@@ -273,6 +274,11 @@ def _check(config: Config) -> None:
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or not all(0 <= s < 2**31 for s in config.seeds):
         raise ConfigError(
             f"config.seeds must be one or more different numbers from 0 to 2147483647; got {config.seeds!r}."
+        )
+    if config.model.encoder == "cnn" and config.model.hidden_size % 2:
+        raise ConfigError(
+            "config.model.hidden_size must be even for the encoder cnn, whose 2 x hidden_size features are shared by "
+            f"four widths; got {config.model.hidden_size}."
         )
     widths = config.data.bucket_widths
     if not widths or widths[0] < 1 or any(a >= b for a, b in itertools.pairwise(widths)):

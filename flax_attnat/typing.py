@@ -1,6 +1,6 @@
 """The alphabet of array axes, and the few types that rooms share.
 
-R runs, S seeds, B batch, T tokens, Q query tokens, E embedding, H hidden state, A attention,
+R runs, S steps, B batch, T tokens, Q query tokens, E embedding, H hidden state, A attention,
 C classes, V vocabulary, K neighbours, N examples of a split. A name such as `scores_BxT` carries its axes.
 """
 

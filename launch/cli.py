@@ -4,13 +4,13 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from absl import flags
 from etils import epath
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from flax_attnat.config import Config, ConfigError, flatten, parse, suggest
@@ -40,6 +40,7 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
         print(inspect.getdoc(module))
         return 0
     logging.basicConfig(format="note: %(message)s")
+    logging.getLogger("flax_attnat").setLevel(logging.INFO)
     try:
         return main(argv)
     except (UsageError, ConfigError, DataError, WorkdirError) as error:
@@ -48,6 +49,16 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
     except CheckpointError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(
+            f"error: the file system refused{where}: {error.strerror or error}. Nothing that was written before is "
+            "lost; make room or check permissions, and run the same command again.",
+            file=sys.stderr,
+        )
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
 
 
 def flag_values(argv: Sequence[str], strings: dict[str, str], *, config: bool) -> flags.FlagValues:
@@ -74,8 +85,8 @@ def flag_values(argv: Sequence[str], strings: dict[str, str], *, config: bool) -
         raise ConfigError(_plain(error)) from error
     except flags.Error as error:
         raise UsageError(f"{_plain(error)} See --help.") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(_plain(error)) from error
+    except Exception as error:  # whatever the config file raises while it is executed
+        raise UsageError(f"{_config_file(argv)} cannot be used: {type(error).__name__}: {_plain(error)}") from error
     if len(rest) > 1:
         raise UsageError(f"unexpected argument {rest[1]!r}: flags are written --NAME=VALUE. See --help.")
     return values
@@ -86,13 +97,20 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
-def check_workdir(workdir: str | None) -> None:
-    """Raises UsageError if there is no workdir, or its address is of a kind that nothing here can open."""
+def open_workdir(workdir: str | None) -> epath.Path:
+    """The folder or gs:// address of a workdir, which need not be there yet.
+
+    Raises:
+      UsageError: none is given, it is a file, or its address is of a kind that nothing here can open.
+    """
     if not workdir:
         raise UsageError("--workdir=DIR is missing: say where configuration, checkpoints and results are.")
     try:
-        epath.Path(workdir).exists()
-    except (KeyError, ImportError, ValueError) as error:
+        path = epath.Path(workdir).expanduser()
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--workdir={workdir} is a file: give a folder.")
+        return path
+    except (KeyError, ImportError) as error:
         raise UsageError(
             f"--workdir={workdir} cannot be opened ({_plain(error)[:-1]}): give a folder, or a gs:// address with the "
             "extra gcloud installed."
@@ -101,21 +119,28 @@ def check_workdir(workdir: str | None) -> None:
 
 def read_config(values: flags.FlagValues) -> Config:
     """The checked configuration of a command line."""
-    return parse(values.config.to_dict())
+    if not isinstance(values.config, Mapping | ConfigDict):
+        raise UsageError(f"get_config() of the file --config must return a ConfigDict; it returned {values.config!r}.")
+    return parse(values.config)
 
 
 def _check_overrides(argv: Sequence[str]) -> None:
     """Raises before anything is loaded if `--config` is missing, names no file, or an override names no field."""
     fields = flatten(Config())
-    files = [a.split("=", 1)[1] for a in argv if re.match(r"--?config=", a)]
-    if not files:
+    file = _config_file(argv)
+    if file is None:
         raise UsageError("--config=FILE is missing: give a file of configs/, for example --config=configs/planted.py.")
-    if not Path(files[-1].split(":")[0]).is_file():
-        raise UsageError(f"--config={files[-1]}: there is no such file; the experiments are in configs/.")
+    if not Path(file.split(":")[0]).is_file():
+        raise UsageError(f"--config={file}: there is no such file; the experiments are in configs/.")
     for argument in argv:
         match = re.match(r"--?config\.([^=]+)(=?)", argument)
         if match and match.group(1) not in fields:
             raise ConfigError(f"config.{match.group(1)} is not a field{suggest(match.group(1), fields)}")
+
+
+def _config_file(argv: Sequence[str]) -> str | None:
+    """What the last `--config=` names, or None."""
+    return next((a.split("=", 1)[1] for a in reversed(argv) if re.match(r"--?config=", a)), None)
 
 
 def _plain(error: Exception) -> str:

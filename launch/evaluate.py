@@ -18,10 +18,11 @@ import sys
 from collections.abc import Sequence
 
 from flax_attnat.config import config_hash
-from flax_attnat.data.load import load, load_vectors
+from flax_attnat.data.load import load
 from flax_attnat.evaluation.measure import explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.training.loop import build_trainer, restore
+from flax_attnat.training.loop import restore
+from flax_attnat.training.trainer import build_trainer
 from flax_attnat.training.workdir import WorkdirError, read_config, read_lines, write_lines
 from launch import cli
 from launch.train import show_results
@@ -38,10 +39,10 @@ def main(argv: Sequence[str]) -> int:
     """Measures what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS, config=False)
     split = values.split or "test"
-    cli.check_workdir(values.workdir)
+    workdir = cli.open_workdir(values.workdir)
     if split not in ("train", "dev", "test"):
         raise cli.UsageError(f"--split must be train, dev or test; got {split!r}.")
-    config = read_config(values.workdir)
+    config = read_config(workdir)
     data = dataclasses.replace(
         config.data, raw_dir=values.raw_dir or config.data.raw_dir, data_dir=values.data_dir or config.data.data_dir
     )
@@ -49,19 +50,20 @@ def main(argv: Sequence[str]) -> int:
 
     console = cli.console()
     dataset = load(config)
-    vectors = load_vectors(config, dataset.vocabulary)
-    trainer = build_trainer(config, dataset, vectors, METRICS[config.training.selection])
-    restored = restore(trainer, values.workdir, lambda sentence: console.print(sentence, style="yellow", markup=False))
+    # Without the vectors: what they became is in the checkpoint.
+    trainer = build_trainer(config, dataset, None, METRICS[config.training.selection])
+    restored = restore(trainer, workdir, lambda sentence: console.print(sentence, style="yellow", markup=False))
     if restored is None:
-        raise WorkdirError(f"{values.workdir} holds no checkpoint that can be read: train it first with launch.train.")
+        raise WorkdirError(f"{workdir} holds no checkpoint that can be read: train it first with launch.train.")
     states, meta = restored
     epoch, _, seconds = meta["position"]
     lines = result_lines(trainer, states, split, explain_split(trainer, states.best_params, split), seconds)
     if epoch < config.training.epochs:
         console.print(f"Training is at epoch {epoch} of {config.training.epochs}; these figures are provisional.")
     else:
-        known = [line for line in read_lines(values.workdir, "results") if line["split"] != split]
-        write_lines(values.workdir, "results", config_hash(config), known + lines)
+        known = read_lines(workdir, "results")
+        if split not in {line["split"] for line in known}:
+            write_lines(workdir, "results", config_hash(config), known + lines)
     show_results(console, lines)
     return 0
 

@@ -1,4 +1,4 @@
-"""Prepares a data set and shows what is in it: sizes, lengths, vocabulary, class balance, beside the expected sizes.
+"""Prepares a data set and shows what is in it: sizes, lengths, vocabulary, class balance; "partial" if not whole.
 
     python -m launch.prepare --config=configs/sst.py --config.data.raw_dir=DIR
 

@@ -28,11 +28,12 @@ from flax_attnat.evaluation.measure import SplitInstances, explain_split
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.reporting.heatmap import Column, Sentence, render
 from flax_attnat.reporting.tables import summarise
-from flax_attnat.training.loop import Stopped, build_trainer, restore
+from flax_attnat.training.loop import Stopped, restore
+from flax_attnat.training.trainer import build_trainer
 from flax_attnat.training.workdir import check_free, read_lines, write_atomically
 from launch import cli
 from launch.display import results_table
-from launch.train import Signals, train
+from launch.train import Signals, is_finished, train
 
 SHOWN = ("vanilla", "attention_at", "attention_iat")
 SENTENCES = 12
@@ -41,8 +42,7 @@ SENTENCES = 12
 def main(argv: Sequence[str]) -> int:
     """Trains, tabulates, draws; returns the exit code."""
     values = cli.flag_values(argv, {"workdir": "where runs and the heat map go"}, config=False)
-    cli.check_workdir(values.workdir or "runs/quickstart")
-    workdir = epath.Path(values.workdir or "runs/quickstart")
+    workdir = cli.open_workdir(values.workdir or "runs/quickstart")
     console = cli.console()
     base = parse(planted.get_config().to_dict())
     dataset = load(base)
@@ -75,7 +75,7 @@ def train_or_restore(
     config: Config, dataset: Dataset, workdir: epath.Path, console: Console, signals: Signals
 ) -> SplitInstances:
     """What one technique says of the test split, trained now or before."""
-    if not check_free(workdir, config) and read_lines(workdir, "results"):
+    if not check_free(workdir, config) and is_finished(workdir, config):
         trainer = build_trainer(config, dataset, None, METRICS[config.training.selection])
         restored = restore(trainer, workdir, console.print)
         if restored is not None:

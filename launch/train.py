@@ -6,8 +6,10 @@ r"""Trains one technique, one run per seed, and measures each run's best epoch o
 
 Flags:
   --config=FILE           an experiment of configs/; its docstring says what it reproduces
-  --config.FIELD=VALUE    changes one field: --config.seeds=0,1,2, --config.model.attention=scaled_dot, ...
-                          (flax_attnat/config.py explains every field)
+  --config.FIELD=VALUE    changes one field, --config.seeds=0,1,2 say; flax_attnat/config.py explains every field.
+                          technique: vanilla, attention_rp, attention_at, attention_iat, word_at, word_iat;
+                          reading (of attention_iat): span, sentence, token, sign, released; epsilon: its norm;
+                          model.encoder: bilstm, cnn, average; model.attention: additive, scaled_dot
   --workdir=DIR           gets config.json, metrics.jsonl, results.jsonl and checkpoints/; may be a gs:// address
 
 The same command on the same workdir goes on where it was stopped. A finished workdir only shows its results; one
@@ -17,6 +19,7 @@ Exit codes: 0 done, 1 a checkpoint could not be written, 2 the command or its da
 a value that is not finite, 130 and 143 interrupted or terminated with everything saved.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,8 +36,9 @@ from flax_attnat.data.vectors import Vectors
 from flax_attnat.evaluation.measure import SplitInstances, explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.reporting.tables import summarise
-from flax_attnat.training.loop import Stopped, build_trainer, fit
-from flax_attnat.training.workdir import check_free, claim, read_lines, write_lines
+from flax_attnat.training.loop import Stopped, fit
+from flax_attnat.training.trainer import build_trainer
+from flax_attnat.training.workdir import check_free, claim, locked, read_lines, write_lines
 from launch import cli
 from launch.display import Display, results_table
 
@@ -56,6 +60,7 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
+        os.write(2, b"\nStopping after the steps under way; everything will be saved. (Again: stop at once.)\n")
 
 
 def train(
@@ -67,44 +72,50 @@ def train(
     signals: Signals,
 ) -> dict[str, SplitInstances]:
     """Trains and measures one configuration in its workdir; returns what the runs say of each split."""
-    claim(workdir, config)
     trainer = build_trainer(config, dataset, vectors, METRICS[config.training.selection])
 
     def say(sentence: str) -> None:
         """A sentence between the lines of progress."""
         console.print(sentence, style="yellow", highlight=False, markup=False)
 
-    with Display(console, config.training.epochs, f"{config.dataset} {config.technique}") as display:
-        states, seconds = fit(
-            trainer, workdir, progress=display.update, stop=lambda: signals.received is not None, say=say
-        )
-    found = {split: explain_split(trainer, states.best_params, split) for split in MEASURED}
-    lines = [line for split in MEASURED for line in result_lines(trainer, states, split, found[split], seconds)]
-    write_lines(workdir, "results", config_hash(config), lines)
+    with locked(workdir):
+        claim(workdir, config)
+        with Display(console, config.training.epochs, f"{config.dataset} {config.technique}") as display:
+            states, seconds = fit(
+                trainer, workdir, progress=display.update, stop=lambda: signals.received is not None, say=say
+            )
+        found = {split: explain_split(trainer, states.best_params, split) for split in MEASURED}
+        lines = [line for split in MEASURED for line in result_lines(trainer, states, split, found[split], seconds)]
+        others = [line for line in read_lines(workdir, "results") if line["split"] not in MEASURED]
+        write_lines(workdir, "results", config_hash(config), lines + others)
     return found
+
+
+def is_finished(workdir: epath.PathLike, config: Config) -> bool:
+    """Whether every run of the workdir has been measured on every split that training measures."""
+    there = {(line["split"], line["seed"]) for line in read_lines(workdir, "results")}
+    return {(split, seed) for split in MEASURED for seed in config.seeds} <= there
 
 
 def main(argv: Sequence[str]) -> int:
     """Trains what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS, config=True)
     config = cli.read_config(values)
-    cli.check_workdir(values.workdir)
+    workdir = cli.open_workdir(values.workdir)
     console = cli.console()
-    new = check_free(values.workdir, config)
-    lines = [] if new else read_lines(values.workdir, "results")
-    if lines:
-        console.print(f"{values.workdir} is finished; nothing was trained.", highlight=False)
+    if not check_free(workdir, config) and is_finished(workdir, config):
+        console.print(f"{workdir} is finished; nothing was trained.", highlight=False)
     else:
         signals = Signals()
         dataset = load(config)
         vectors = load_vectors(config, dataset.vocabulary)
         show_coverage(console, vectors)
         try:
-            train(config, dataset, vectors, values.workdir, console, signals)
+            train(config, dataset, vectors, workdir, console, signals)
         except Stopped:
-            console.print(f"Stopped; the same command goes on from here ({values.workdir}).", highlight=False)
+            console.print(f"Stopped; the same command goes on from here ({workdir}).", highlight=False)
             return 128 + (signals.received or signal.SIGINT)
-        lines = read_lines(values.workdir, "results")
+    lines = read_lines(workdir, "results")
     show_results(console, lines)
     return report_frozen(console, lines)
 

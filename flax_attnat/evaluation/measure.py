@@ -11,9 +11,10 @@ from flax_attnat.evaluation import prediction
 from flax_attnat.evaluation.agreement import pearson
 from flax_attnat.evaluation.importance import Instances, explain_batch
 from flax_attnat.models.single import Model
-from flax_attnat.training.loop import Trainer, finite_or_none, frozen_fields, run_fields
 from flax_attnat.training.population import evaluation_rows
+from flax_attnat.training.records import finite_or_none, frozen_fields, run_fields
 from flax_attnat.training.step import TrainState
+from flax_attnat.training.trainer import Trainer
 from flax_attnat.typing import Array, Params
 
 
@@ -59,7 +60,8 @@ def explain_split(trainer: Trainer, params: Params, split: str) -> SplitInstance
     )
     explain = jax.jit(lambda params, bucket: _explain_bucket(trainer.model, params, bucket))
     for bucket in buckets:
-        instances, agreement = jax.device_get(explain(params, bucket))
+        with jax.default_matmul_precision(trainer.config.training.matmul_precision):
+            instances, agreement = jax.device_get(explain(params, bucket))
         place, width = np.asarray(bucket.position), bucket.tokens.shape[1]
         found.probability[:, place] = instances.probability
         found.attention[:, place, :width] = instances.attention

@@ -26,9 +26,10 @@ def uniform(fan_in: int) -> Callable[..., Array]:
 class BiLSTM(nn.Module):
     """One bidirectional LSTM layer, H = 2 x hidden_size: forward states, then backward states.
 
-    Gates in torch's order: i, f, g, o; one bias per gate. Both directions run in one scan over time, and the input
-    projection is one product outside it. The backward direction reads each row from its last real token: time is
-    reversed, and a state stays as it is (zero at first) while the row is on padding.
+    Gates in torch's order: i, f, g, o. One bias per gate, where torch trains two of which only the sum matters. Both
+    directions run in one scan over time, and the input projection is one product outside it. The backward direction
+    reads each row from its last real token: time is reversed, and a state stays as it is (zero at first) while the row
+    is on padding.
 
     Attributes:
       hidden_size: units per direction.

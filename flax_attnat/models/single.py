@@ -129,8 +129,16 @@ def _initial_table(key: Array, words: EmbeddingInit, size: int) -> Array:
 
 
 def _dropout(x: Array, rate: float, key: Array | None, stream: int) -> Array:
-    """Inverted dropout on `x` (any shape); the same key gives the same mask, so that all passes of a step share it."""
+    """Inverted dropout on `x`, `[B, T, E]` or `[B, H]`; the same key gives the same mask to all passes of a step.
+
+    The mask of a token depends on the key and its place alone, so that padding changes nothing.
+    """
     if key is None or rate == 0:
         return x
-    kept = jax.random.bernoulli(jax.random.fold_in(key, stream), 1 - rate, x.shape)
+    key = jax.random.fold_in(key, stream)
+    if x.ndim == 3:
+        keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(x.shape[1]))
+        kept = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - rate, (x.shape[0], x.shape[2])), out_axes=1)(keys)
+    else:
+        kept = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(kept, x / (1 - rate), 0)

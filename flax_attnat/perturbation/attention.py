@@ -48,8 +48,9 @@ def attention_at(
     >>> fa.attention_at(loss_fn, scores, jnp.ones((1, 3), bool), 1.0).round(3)
     Array([[ 0.707,  0.   , -0.707]], dtype=float32)
     """
+    real = broadcast_mask(mask, scores)  # tokens are the last axis of scores, whatever the ball
     g = delta_gradient(loss_fn, jnp.zeros_like(scores))
-    return scale_to(unit(g, mask=mask, ball=ball), epsilon)
+    return scale_to(unit(g, mask=real, ball=ball), epsilon)
 
 
 def attention_iat(

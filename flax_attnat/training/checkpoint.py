@@ -30,15 +30,20 @@ class Store:
     Args:
       directory: where they lie; made if it is not there.
       say: called with a sentence when a checkpoint cannot be read.
+      read_only: change no file, so that another process may be training there.
     """
 
-    def __init__(self, directory: epath.PathLike, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: epath.PathLike, say: Callable[[str], None], *, read_only: bool = False) -> None:
         self._directory = epath.Path(directory)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._read_only = read_only
+        if not read_only:
+            self._directory.mkdir(parents=True, exist_ok=True)
         self._say = say
 
     def positions(self) -> list[int]:
         """Positions of the finished checkpoints, ascending."""
+        if not self._directory.exists():
+            return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
 
     def save(self, position: int, tree: Any, meta: dict[str, Any]) -> None:
@@ -59,50 +64,65 @@ class Store:
                 "check the folder's permissions, and run the same command again: it goes on from there."
             ) from error
 
-    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, like: Any, check: Callable[[dict[str, Any]], None]) -> tuple[Any, dict[str, Any]] | None:
         """The newest checkpoint that is whole, as `(tree, meta)`, or None if there is none.
 
         Args:
-          like: tree of arrays or ShapeDtypeStructs that the checkpoint must match.
+          like: tree of ShapeDtypeStructs that the checkpoint must match.
+          check: given the metadata before any array is read; what it raises is raised here.
         """
-        abstract = jax.tree.map(_abstract, like)
-        for position in reversed(self.positions()):
-            try:
-                with _quiet_tasks(), self._open() as checkpointer:
-                    meta = dict(checkpointer.metadata(position).custom_metadata)
-                    tree = checkpointer.load(position, abstract)
-                damaged = [k for k, v in _checksums(tree).items() if meta["checksums"].get(k) != v]
-                if damaged:
-                    raise ValueError(f"the data of {damaged[0]} do not match their checksum")
-                return tree, meta
-            except Exception as error:  # whatever is wrong with this one, the one before may be whole
-                self._set_aside(position, _first_line(error))
+        positions = self.positions()
+        for position in reversed(positions):
+            meta = self._read_meta(position)
+            if meta is not None:
+                check(meta)
+                tree = self._read_tree(position, jax.tree.map(_abstract, like))
+                if tree is not None and _checksums(tree) == meta["checksums"]:
+                    return tree, meta
+            self._set_aside(position, last=position == positions[0])
         return None
 
-    def read_meta(self) -> dict[str, Any] | None:
-        """The JSON of the newest checkpoint whose JSON can be read, or None; no array is read."""
-        for position in reversed(self.positions()):
+    def _read_meta(self, position: int) -> dict[str, Any] | None:
+        """The JSON of a checkpoint, or None if it cannot be read."""
+        with _quiet_tasks():
             try:
                 with self._open() as checkpointer:
-                    return dict(checkpointer.metadata(position).custom_metadata)
-            except Exception as error:  # as in restore
-                self._set_aside(position, _first_line(error))
-        return None
+                    meta = dict(checkpointer.metadata(position).custom_metadata)
+                return (
+                    meta if {"checksums", "config_hash", "vocabulary", "position", "history"} <= meta.keys() else None
+                )
+            except Exception:  # Orbax raises many types; whatever is wrong with this one, the one before may be whole
+                return None
+
+    def _read_tree(self, position: int, abstract: Any) -> Any:
+        """The arrays of a checkpoint, or None if they cannot be read."""
+        with _quiet_tasks():
+            try:
+                with self._open() as checkpointer:
+                    return checkpointer.load(position, abstract)
+            except Exception:  # as above
+                return None
 
     def _open(self) -> Any:
-        """An Orbax checkpointer on the directory; leftovers of interrupted writes are removed."""
-        policy = ocp.training.preservation_policies.LatestN(KEPT)
-        return ocp.training.Checkpointer(self._directory, preservation_policy=policy, cleanup_tmp_directories=True)
+        """An Orbax checkpointer; only the process that trains removes leftovers of interrupted writes."""
+        policies = ocp.training.preservation_policies
+        policy = policies.PreserveAll() if self._read_only else policies.LatestN(KEPT)
+        clean = not self._read_only
+        return ocp.training.Checkpointer(self._directory, preservation_policy=policy, cleanup_tmp_directories=clean)
 
-    def _set_aside(self, position: int, why: str) -> None:
-        """Moves a checkpoint that cannot be read out of the way, and says so."""
-        aside = self._directory / f"unreadable-{position}"
-        if aside.exists():
-            aside.rmtree()
-        (self._directory / str(position)).rename(aside)
+    def _set_aside(self, position: int, *, last: bool) -> None:
+        """Says that a checkpoint cannot be read, and moves it out of the way unless nothing may be changed."""
+        moved = ""
+        if not self._read_only:
+            aside = self._directory / f"unreadable-{position}"
+            if aside.exists():
+                aside.rmtree()
+            (self._directory / str(position)).rename(aside)
+            moved = f" It is now {aside.name}."
+        then = "There is none before it." if last else "The one before it is used."
         self._say(
-            f"The checkpoint {self._directory / str(position)} cannot be read ({why}); it is now {aside.name}, and "
-            "the one before it is used."
+            f"The checkpoint {self._directory / str(position)} cannot be read: files are missing, cut short or damaged."
+            f"{moved} {then}"
         )
 
 
@@ -117,7 +137,7 @@ def _quiet_tasks() -> Iterator[None]:
         try:
             yield
         finally:
-            gc.collect()  # the tasks log, and warn that nobody awaited them, when they are collected
+            gc.collect()  # the tasks log, and warn that nobody awaited them, when they are collected: here
             logger.setLevel(level)
 
 

@@ -6,20 +6,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from etils import epath
 
-from flax_attnat.config import Config, config_hash
+from flax_attnat.config import config_hash
 from flax_attnat.data import vocabulary as vocabularies
-from flax_attnat.data.batches import Bucket, make_buckets
-from flax_attnat.data.dataset import Dataset
-from flax_attnat.data.vectors import Vectors
-from flax_attnat.models.single import EmbeddingInit, Model, build
-from flax_attnat.objective import StepSums, build_objective
+from flax_attnat.objective import StepSums
 from flax_attnat.training.checkpoint import Store
-from flax_attnat.training.population import Metric, Population, build_population, make_hparams, zero_sums
+from flax_attnat.training.population import make_hparams, zero_sums
+from flax_attnat.training.records import metric_lines
 from flax_attnat.training.schedule import Chunk, batches_of, chunk_rows, epoch_chunks
-from flax_attnat.training.step import FROZEN_REASONS, TrainState
+from flax_attnat.training.step import TrainState
+from flax_attnat.training.trainer import Trainer
 from flax_attnat.training.workdir import WorkdirError, write_lines
 from flax_attnat.typing import Array
 
@@ -72,45 +69,6 @@ class Carry(NamedTuple):
     neighbours: Array | None
 
 
-class Trainer(NamedTuple):
-    """What training needs, built once from a configuration and its data."""
-
-    config: Config
-    dataset: Dataset
-    model: Model
-    population: Population
-    buckets: dict[str, list[Bucket]]
-    seeds: Array
-
-
-def build_trainer(config: Config, dataset: Dataset, vectors: Vectors | None, metric: Metric) -> Trainer:
-    """Model, objective and compiled functions for a dataset; its buckets go to the device.
-
-    Args:
-      config: the configuration.
-      dataset: splits train and dev, at least.
-      vectors: pretrained vectors of the vocabulary, or None.
-      metric: what the best epoch is chosen by.
-    """
-    counts = dataset.vocabulary.counts.astype(np.float64)
-    initial = EmbeddingInit(counts / max(counts.sum(), 1), *(vectors or (None, None)))
-    model = build(config.model, initial, normalise=config.word.normalise and config.technique.startswith("word_"))
-    labels = dataset.splits["train"].labels
-    pos_weight = float(np.sum(labels == 0) / max(np.sum(labels == 1), 1))
-    valid_words = np.arange(len(counts)) > 1
-    return Trainer(
-        config=config,
-        dataset=dataset,
-        model=model,
-        population=build_population(config, model, build_objective(config, model, pos_weight), metric, valid_words),
-        buckets={
-            name: [jax.tree.map(jnp.asarray, bucket) for bucket in make_buckets(split, config.data.bucket_widths)]
-            for name, split in dataset.splits.items()
-        },
-        seeds=jnp.asarray(config.seeds, jnp.int32),
-    )
-
-
 def fit(
     trainer: Trainer,
     workdir: epath.PathLike,
@@ -158,12 +116,9 @@ def fit(
 
 
 def restore(trainer: Trainer, workdir: epath.PathLike, say: Callable[[str], None]) -> tuple[TrainState, dict] | None:
-    """States and metadata of the newest whole checkpoint of a workdir, or None if there is none."""
-    found = Store(epath.Path(workdir) / "checkpoints", say).restore(jax.eval_shape(lambda: _fresh(trainer)))
-    if found is None:
-        return None
-    _check_vocabulary(trainer, found[1])
-    return found[0].states, found[1]
+    """States and metadata of the newest whole checkpoint of a workdir, or None if there is none; changes no file."""
+    found = _load(trainer, Store(epath.Path(workdir) / "checkpoints", say, read_only=True))
+    return None if found is None else (found[0].states, found[1])
 
 
 def _fresh(trainer: Trainer) -> Carry:
@@ -174,21 +129,30 @@ def _fresh(trainer: Trainer) -> Carry:
 
 def _start(trainer: Trainer, store: Store) -> tuple[Carry, Position, list[dict[str, Any]]]:
     """Carry, position and metric lines to go on from."""
-    found = store.restore(jax.eval_shape(lambda: _fresh(trainer)))
+    found = _load(trainer, store)
     if found is None:
         return _fresh(trainer), Position(0, 0, 0.0), []
     carry, meta = found
-    _check_vocabulary(trainer, meta)
     return carry, Position(*meta["position"]), meta["history"]
 
 
-def _check_vocabulary(trainer: Trainer, meta: dict[str, Any]) -> None:
-    """Raises WorkdirError if a checkpoint was made with other words: its embedding rows would mean something else."""
+def _load(trainer: Trainer, store: Store) -> tuple[Carry, dict[str, Any]] | None:
+    """The newest whole checkpoint, provided that it belongs to this configuration and these data."""
+    return store.restore(jax.eval_shape(lambda: _fresh(trainer)), lambda meta: _check_owner(trainer, meta))
+
+
+def _check_owner(trainer: Trainer, meta: dict[str, Any]) -> None:
+    """Raises WorkdirError for checkpoints of another configuration or vocabulary: they would mean something else."""
+    if meta["config_hash"] != config_hash(trainer.config):
+        raise WorkdirError(
+            f"the checkpoints were made by another configuration ({meta['config_hash']}, and this one is "
+            f"{config_hash(trainer.config)}). Give another --workdir."
+        )
     then, now = vocabularies.from_json(meta["vocabulary"]).words, trainer.dataset.vocabulary.words
     if then != now:
         place = next((i for i, (a, b) in enumerate(zip(then, now, strict=False)) if a != b), min(len(then), len(now)))
         raise WorkdirError(
-            f"the checkpoint was made with a vocabulary of {len(then):,} words and the data have {len(now):,}; they "
+            f"the checkpoints were made with a vocabulary of {len(then):,} words and the data have {len(now):,}; they "
             f"differ from word {place} on. Point config.data.raw_dir at the data it was trained on, or give another "
             "--workdir."
         )
@@ -264,50 +228,9 @@ def _end_epoch(trainer: Trainer, carry: Carry, epoch: int) -> tuple[Carry, list[
     probability = jnp.concatenate([population.predict(carry.states.params, bucket) for bucket in buckets], axis=1)
     labels = jnp.concatenate([bucket.labels for bucket in buckets])
     states, metric = population.select(carry.states, probability, labels, jnp.int32(epoch))
-    lines = _metric_lines(trainer.config, epoch, jax.device_get(carry.sums), jax.device_get(metric), states)
+    lines = metric_lines(trainer.config, epoch, jax.device_get(carry.sums), jax.device_get(metric), states)
     neighbours = population.refresh(states.params) if epoch < trainer.config.training.epochs else carry.neighbours
     return Carry(states, zero_sums(len(trainer.config.seeds)), neighbours), lines
-
-
-def _metric_lines(
-    config: Config, epoch: int, sums: StepSums, metric: np.ndarray, states: TrainState
-) -> list[dict[str, Any]]:
-    """One line of `metrics.jsonl` per run."""
-    lines = []
-    for run, seed in enumerate(config.seeds):
-        rows = max(float(sums.rows[run]), 1.0)
-        means = {name: float(getattr(sums, name)[run]) / rows for name in StepSums._fields if name != "rows"}
-        line = run_fields(config, seed) | {"epoch": epoch, "train_rows": int(sums.rows[run])} | means
-        lines.append(
-            line | {f"dev_{config.training.selection}": finite_or_none(metric[run])} | frozen_fields(states, run)
-        )
-    return lines
-
-
-def run_fields(config: Config, seed: int) -> dict[str, Any]:
-    """The fields that name a run in every line of a workdir."""
-    return {
-        "dataset": config.dataset,
-        "technique": config.technique,
-        "reading": config.reading if config.technique == "attention_iat" else None,
-        "epsilon": None if config.technique == "vanilla" else config.epsilon,
-        "lambda": None if config.technique == "vanilla" else config.adversarial_weight,
-        "seed": seed,
-    }
-
-
-def frozen_fields(states: TrainState, run: int) -> dict[str, Any]:
-    """When and why a run was frozen; both None for one that was not."""
-    step = int(states.frozen_step[run])
-    return {
-        "frozen_step": step if step >= 0 else None,
-        "frozen_reason": FROZEN_REASONS[int(states.frozen_reason[run])] if step >= 0 else None,
-    }
-
-
-def finite_or_none(value: Any) -> float | None:
-    """A float for JSON, which knows neither NaN nor infinity."""
-    return float(value) if np.isfinite(value) else None
 
 
 def _train_sizes(trainer: Trainer) -> list[int]:

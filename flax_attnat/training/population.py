@@ -25,7 +25,7 @@ class Population(NamedTuple):
     Attributes:
       init: `init(seeds [R]) -> states`.
       run_chunk: `run_chunk(states, sums, bucket, rows [R, S, B], steps, hparams, seeds [R], neighbours)
-        -> (states, sums)`: the first `steps` of S batches, one after another. States and sums are donated.
+        -> (states, sums)`: the batches of the first `steps` of S rows, one after another. States and sums are donated.
       refresh: `refresh(params) -> neighbours [R, V, K]`, or None where the technique reads none.
       predict: `predict(params, bucket) -> [R, N]` probabilities of class 1.
       select: `select(states, probability [R, N], labels [N], epoch) -> (states, metric [R])`: keeps the parameters of a
@@ -110,8 +110,8 @@ def build_population(
     def select(states: TrainState, probability: Array, labels: Array, epoch: Array) -> tuple[TrainState, Array]:
         """States with the best parameters so far, and the metric `[R]` of this epoch."""
         values = jax.vmap(metric, in_axes=(0, None))(probability, labels)
-        # An undefined metric (one class only) still makes the first epoch the best.
-        better = jnp.nan_to_num(values, nan=-1.0) > states.best_metric
+        # An undefined metric (one class only) still makes the first epoch the best; a run without a good step has none.
+        better = (jnp.nan_to_num(values, nan=-1.0) > states.best_metric) & (states.step > 0)
 
         def best(new: Array, old: Array) -> Array:
             """New values for the runs that got better; any trailing shape."""

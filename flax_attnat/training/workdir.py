@@ -3,11 +3,13 @@
 Every file is written under a temporary name and renamed (in a bucket: one put), so that no reader sees half of one.
 """
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,28 @@ def claim(workdir: epath.PathLike, config: Config) -> None:
     write_atomically(epath.Path(workdir) / "config.json", json.dumps(record, indent=2) + "\n")
 
 
+@contextlib.contextmanager
+def locked(workdir: epath.PathLike) -> Iterator[None]:
+    """Keeps a local workdir to one training process; the lock goes with the process, however it ends.
+
+    Raises:
+      WorkdirError: another process is training there.
+    """
+    if "://" in str(workdir):
+        yield
+        return
+    path = Path(workdir)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WorkdirError(
+                f"another process is training in {workdir}. Wait for it, or give another --workdir."
+            ) from error
+        yield
+
+
 def read_config(workdir: epath.PathLike) -> Config:
     """The configuration of a workdir.
 
@@ -90,7 +114,17 @@ def write_lines(workdir: epath.PathLike, kind: str, part: str, lines: Iterable[M
 def read_lines(workdir: epath.PathLike, kind: str) -> list[dict[str, Any]]:
     """The lines of all parts of `kind` ("results" or "metrics"), in the order of their names."""
     parts = sorted((epath.Path(workdir) / kind).glob("*.jsonl"), key=lambda p: p.name)
-    return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+    lines = []
+    for part in parts:
+        for number, line in enumerate(part.read_text().splitlines(), start=1):
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise WorkdirError(
+                    f"{part}, line {number} is not JSON: the file was changed or cut short. Remove it; launch.train or "
+                    "launch.evaluate writes it anew from the checkpoint."
+                ) from error
+    return lines
 
 
 def write_atomically(path: epath.PathLike, text: str) -> None:
@@ -101,8 +135,11 @@ def write_atomically(path: epath.PathLike, text: str) -> None:
         path.write_text(text)
         return
     temporary = path.parent / f".{path.name}.part"
-    temporary.write_text(text)
-    temporary.replace(path)
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _version(package: str) -> str:

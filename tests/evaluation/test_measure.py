@@ -10,8 +10,8 @@ from flax_attnat.data.planted import generate
 from flax_attnat.data.vocabulary import encode, fit_vocabulary
 from flax_attnat.evaluation.measure import explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.training.loop import build_trainer
 from flax_attnat.training.population import EVALUATION_ROWS
+from flax_attnat.training.trainer import build_trainer
 from tests.evaluation import reference
 
 SEEDS = (3, 8)

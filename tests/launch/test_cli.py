@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flax_attnat.config import ATTENTIONS, DATASETS, ENCODERS, READINGS, TECHNIQUES
+from configs import planted
+from flax_attnat.config import ATTENTIONS, DATASETS, ENCODERS, READINGS, TECHNIQUES, parse
+from flax_attnat.training.workdir import WorkdirError, claim, locked
 from launch import cli, evaluate, prepare, quickstart, train
 
 PLANTED = "--config=configs/planted.py"
@@ -53,13 +55,15 @@ def refused(capsys: pytest.CaptureFixture[str], module, *arguments: str) -> str:
         ("seeds=zero", ["config.seeds", "zero"]),
         ("word.normalise=perhaps", ["config.word.normalise", "perhaps"]),
         ("data.bucket_widths=8,4", ["config.data.bucket_widths", "ascending"]),
+        ("word.neighbours=5000 --config.technique=word_iat", ["config.word.neighbours", "training words"]),
+        ("model.hidden_size=5 --config.model.encoder=cnn", ["config.model.hidden_size", "even"]),
     ],
 )
 def test_a_bad_override_names_the_field_and_what_is_allowed(
     override: str, expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workdir = tmp_path / "run"
-    sentence = refused(capsys, train, PLANTED, f"--config.{override}", f"--workdir={workdir}")
+    sentence = refused(capsys, train, PLANTED, *f"--config.{override}".split(), f"--workdir={workdir}")
     assert [part for part in expected if part not in sentence] == [], sentence
     assert not workdir.exists()
 
@@ -80,6 +84,50 @@ def test_a_bad_command_line_says_what_to_change(
 ) -> None:
     assert expected in refused(capsys, train, *arguments)
     assert not Path("x").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("import nowhere_at_all", "ModuleNotFoundError"),
+        ("def get_config():\n    return undefined", "NameError"),
+        ("x = 1", "get_config"),
+        ("def get_config():\n    return None", "must return a ConfigDict"),
+    ],
+)
+def test_a_broken_config_file_is_named(
+    text: str,
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)  # each file is loaded into this module
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    assert expected in refused(capsys, train, f"--config={path}", f"--workdir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_is_a_file_or_read_only_or_in_use_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in refused(capsys, train, PLANTED, f"--workdir={tmp_path / 'file'}")
+    assert call(train, PLANTED, f"--workdir={tmp_path / 'file' / 'below'}") in (1, 2)
+    assert "Traceback" not in capsys.readouterr().err
+    with locked(tmp_path / "run"), pytest.raises(WorkdirError, match="another process"), locked(tmp_path / "run"):
+        pass
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_results_cut_short_name_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    claim(tmp_path, parse(planted.get_config()))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "part.jsonl").write_text('{"split": "dev", "seed": 0}\n{"split": "te')
+    assert "part.jsonl, line 2 is not JSON" in refused(capsys, train, PLANTED, f"--workdir={tmp_path}")
 
 
 @pytest.mark.parametrize("module", [train, evaluate, prepare, quickstart])
@@ -124,11 +172,7 @@ def test_a_ragged_vector_file_names_file_and_line(tmp_path: Path, capsys: pytest
 def test_a_workdir_of_another_configuration_is_refused_with_the_differing_fields(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flax_attnat.config import parse
-    from flax_attnat.training.workdir import claim
-
-    config = parse(__import__("configs.planted", fromlist=["get_config"]).get_config().to_dict())
-    claim(tmp_path, config)
+    claim(tmp_path, parse(planted.get_config()))
     before = sorted(path.name for path in tmp_path.rglob("*"))
     arguments = [PLANTED, "--config.epsilon=7", "--config.model.encoder=cnn", f"--workdir={tmp_path}"]
     sentence = refused(capsys, train, *arguments)

@@ -102,7 +102,7 @@ def test_config_json_records_what_is_needed_to_repeat_the_run(uninterrupted: Pat
     assert record["command"][1:-1] == ARGUMENTS and record["device"] and record["versions"]["jax"]
 
 
-def test_result_lines_hold_the_fields_of_the_contract(uninterrupted: Path) -> None:
+def test_result_lines_name_the_run_and_hold_its_figures(uninterrupted: Path) -> None:
     lines = [json.loads(line) for line in (uninterrupted / "results.jsonl").read_text().splitlines()]
     assert [(line["split"], line["seed"]) for line in lines] == [("dev", 0), ("dev", 1), ("test", 0), ("test", 1)]
     fields = "dataset technique reading epsilon lambda seed split n f1 accuracy auc pearson pearson_undefined seconds"

@@ -8,13 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from flax_attnat.config import Config, DataConfig, ModelConfig, TrainingConfig, WordConfig
+from flax_attnat.config import Config, ConfigError, DataConfig, ModelConfig, TrainingConfig, WordConfig
 from flax_attnat.data.dataset import Dataset, Record, Split
+from flax_attnat.data.errors import DataError
 from flax_attnat.data.load import load
 from flax_attnat.evaluation.measure import explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.checkpoint import CheckpointError, Store
-from flax_attnat.training.loop import Stopped, Trainer, build_trainer, fit, restore
+from flax_attnat.training.loop import Stopped, fit, restore
+from flax_attnat.training.trainer import Trainer, build_trainer
 from flax_attnat.training.workdir import WorkdirError
 
 
@@ -122,7 +124,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, dataset
     damage(tmp_path / "checkpoints" / str(newest))
     said: list[str] = []
     again, _ = fit(trainer, tmp_path, say=said.append)
-    assert len(said) == 1 and str(newest) in said[0] and "the one before it is used" in said[0]
+    assert len(said) == 1 and str(newest) in said[0] and said[0].endswith("The one before it is used.")
     assert_equal_trees(whole, again)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
 
@@ -136,7 +138,7 @@ def test_all_checkpoints_damaged_means_starting_anew_and_saying_so(dataset: Data
         damage_truncate(tmp_path / "checkpoints" / str(position))
     said: list[str] = []
     again, _ = fit(trainer, tmp_path, say=said.append)
-    assert len(said) == 2
+    assert [line.split(".")[-2].strip() for line in said] == ["The one before it is used", "There is none before it"]
     assert_equal_trees(whole, again)
 
 
@@ -161,13 +163,53 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_intact_and_says_what_to_
     assert_equal_trees(whole, resumed)
 
 
-def test_a_checkpoint_made_with_another_vocabulary_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["swapped", "longer"])
+def test_a_checkpoint_made_with_another_vocabulary_is_refused_and_left_alone(
+    change: str, dataset: Dataset, tmp_path: Path
+) -> None:
     fit(trainer_of("vanilla", dataset), tmp_path)
-    words = dataset.vocabulary.words
-    swapped = dataset.vocabulary._replace(words=(*words[:5], words[6], words[5], *words[7:]))
-    other = trainer_of("vanilla", dataset._replace(vocabulary=swapped))
-    with pytest.raises(WorkdirError, match="differ from word 5 on"):
-        restore(other, tmp_path, print)
+    words, counts = dataset.vocabulary
+    if change == "swapped":
+        other = dataset.vocabulary._replace(words=(*words[:5], words[6], words[5], *words[7:]))
+        message = "differ from word 5 on"
+    else:
+        other = dataset.vocabulary._replace(words=(*words, "new"), counts=np.append(counts, 1))
+        message = f"differ from word {len(words)} on"
+    before = sorted((tmp_path / "checkpoints").iterdir())
+    trainer = trainer_of("vanilla", dataset._replace(vocabulary=other))
+    for attempt in (lambda: restore(trainer, tmp_path, print), lambda: fit(trainer, tmp_path)):
+        with pytest.raises(WorkdirError, match=message):
+            attempt()
+    assert sorted((tmp_path / "checkpoints").iterdir()) == before
+
+
+def test_checkpoints_of_another_configuration_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    fit(trainer_of("attention_at", dataset), tmp_path)
+    with pytest.raises(WorkdirError, match="made by another configuration"):
+        fit(trainer_of("attention_rp", dataset), tmp_path)
+
+
+def test_reading_a_workdir_changes_no_file_of_it(dataset: Dataset, tmp_path: Path) -> None:
+    """Another process may be training there: neither its unfinished save nor a damaged checkpoint is touched."""
+    trainer = trainer_of("vanilla", dataset)
+    fit(trainer, tmp_path)
+    newest = Store(tmp_path / "checkpoints", print).positions()[-1]
+    damage_truncate(tmp_path / "checkpoints" / str(newest))
+    unfinished = tmp_path / "checkpoints" / f"{newest + 1}.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    said: list[str] = []
+    assert restore(trainer, tmp_path, said.append) is not None and "is now" not in said[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_class_or_too_few_words_is_said_before_anything_is_trained(dataset: Dataset) -> None:
+    train = dataset.splits["train"]
+    one = dataset._replace(splits=dataset.splits | {"train": train._replace(labels=np.ones_like(train.labels))})
+    with pytest.raises(DataError, match="all 300 training texts are of one class"):
+        trainer_of("vanilla", one)
+    with pytest.raises(ConfigError, match=r"config.word.neighbours must be below .*got 10000"):
+        build_trainer(config_of("word_iat", word=WordConfig(neighbours=10_000)), dataset, None, METRICS["auc"])
 
 
 def test_without_a_checkpoint_there_is_nothing_to_restore(dataset: Dataset, tmp_path: Path) -> None:
@@ -201,5 +243,7 @@ def test_frozen_runs_are_reported_and_keep_finite_parameters(dataset: Dataset, t
     config = config_of("attention_at", epsilon=np.inf)
     states, _ = fit(build_trainer(config, dataset, None, METRICS["auc"]), tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert all(line["frozen_step"] is not None and "not finite" in line["frozen_reason"] for line in lines)
+    assert all(line["frozen_step"] == 0 and "not finite" in line["frozen_reason"] for line in lines)
+    assert all(line["loss"] is None and line["train_rows"] == 0 for line in lines)
+    assert states.best_epoch.tolist() == [0, 0], "no epoch of theirs is any good"
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(states.params)))

@@ -16,6 +16,7 @@ from tests.training.reference import Adam, Tree, float64, tree_map
 GROUPS = ("embedding", "encoder", "attention", "output")
 RATE, DECAY = 1e-2, 1e-2
 NO_DECAY = dict.fromkeys(GROUPS, 0.0)
+DECAYED = NO_DECAY | dict.fromkeys(("embedding", "encoder", "output"), DECAY)  # Jain & Wallace's groups
 
 
 def parameters() -> Tree:
@@ -59,7 +60,10 @@ def run_float64(grads: list[Tree], weight_decay: dict[str, float]) -> Tree:
 
 
 def test_200_updates_equal_float64_where_the_maximum_matters() -> None:
+    """With L2 on the groups that carry it, and without: then the gradients tell the formulas apart."""
     grads = fading_gradients(200)
+    with_decay = build_optimizer(OptimizerConfig(), RATE, DECAY)
+    assert relative_error(run(with_decay, grads), run_float64(grads, DECAYED)) < 1e-5
     exact = run_float64(grads, NO_DECAY)
     chain = optax.chain(scale_by_torch_amsgrad(), optax.scale_by_learning_rate(RATE))
     assert relative_error(run(chain, grads), exact) < 1e-5

@@ -10,7 +10,8 @@ from flax_attnat.config import Config, parse
 from flax_attnat.data.load import load, load_vectors
 from flax_attnat.evaluation.measure import explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.training.loop import build_trainer, fit
+from flax_attnat.training.loop import fit
+from flax_attnat.training.trainer import build_trainer
 
 RAW = Path(__file__).parents[3] / "shared" / "data"
 

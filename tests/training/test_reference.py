@@ -82,9 +82,6 @@ def test_gradients_equal_float64(technique: str, attention: str) -> None:
         params, rows = initial(model, seed), rows_of(seed)
         (loss, _), grads = value_and_grad(params, batch_of(rows), hparams(), jax.random.key(0))
         exact = float64(params)
-        print(
-            "GRAD", technique, attention, relative_error(grads, reference_gradients(exact, rows, technique, 0.8, 0.6))
-        )
         deltas = reference.perturbations(exact, rows, technique, 0.8, POS_WEIGHT)
         weight = 0.0 if technique == "vanilla" else 0.6
         np.testing.assert_allclose(loss, reference.objective(exact, rows, deltas, weight, POS_WEIGHT), rtol=1e-6)
