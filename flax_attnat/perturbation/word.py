@@ -158,7 +158,8 @@ def nearest_neighbours(
         # In full precision on every device: bfloat16 or TF32 products would swap near neighbours.
         similarity = jnp.matmul(block_directions, directions.T, precision=jax.lax.Precision.HIGHEST)
         others = allowed[None, :] & (ids[:, None] != jnp.arange(size)[None, :])
-        found, places = jax.lax.top_k(jnp.where(others, similarity, -jnp.inf), k)
+        # Behind a barrier XLA keeps its top-k kernel; fused with what follows it sorts whole rows on a CPU, far slower.
+        found, places = jax.lax.optimization_barrier(jax.lax.top_k(jnp.where(others, similarity, -jnp.inf), k))
         nearest_or_itself = jnp.where(found[:, :1] > -jnp.inf, places[:, :1], ids[:, None])
         return jnp.where(found > -jnp.inf, places, nearest_or_itself).astype(jnp.int32)
 
