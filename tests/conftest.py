@@ -4,6 +4,14 @@ import os
 import shutil
 import tempfile
 
+# Before jax is imported, and for the processes that tests start: programs are compiled with little effort, in a fourth
+# of the time. What the tests state does not depend on it.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), QUICK]).strip()
+
 import jax
 import jaxtyping
 import pytest

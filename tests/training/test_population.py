@@ -105,6 +105,7 @@ def test_a_poisoned_run_is_frozen_and_leaves_the_others_bit_identical() -> None:
 def test_selection_keeps_the_parameters_of_each_runs_best_epoch() -> None:
     population = population_of("vanilla")
     states = population.init(jnp.asarray([0, 1], jnp.int32))
+    states = states._replace(step=states.step + 1)  # a run without a good step is never the best
     labels = jnp.asarray([0, 0, 1, 1], jnp.int32)
     good, bad = [0.1, 0.2, 0.8, 0.9], [0.9, 0.1, 0.2, 0.8]
     kept = []
