@@ -28,7 +28,6 @@ from tests.models.small import (
     as_batch,
     hparams,
     initial,
-    quick_jit,
     random_batch,
     random_neighbours,
     relative_error,
@@ -45,7 +44,7 @@ Evaluate = Callable[..., tuple[tuple[Array, StepSums], Params]]
 def value_and_grad(config: Config, model: Model) -> Evaluate:
     """`(params, batch, hparams, key) -> ((loss, sums), gradients)`, compiled."""
     objective = jax.value_and_grad(build_objective(config, model, POS_WEIGHT), has_aux=True)
-    return functools.partial(quick_jit(objective), neighbours=random_neighbours())
+    return functools.partial(jax.jit(objective), neighbours=random_neighbours())
 
 
 @pytest.mark.parametrize("technique", ADVERSARIAL)
@@ -139,7 +138,7 @@ def learnable() -> tuple[list[Batch], np.ndarray]:
 def learner(config: ModelConfig, normalise: bool) -> tuple[Model, Params]:
     """A model over the words of those reviews, and its parameters."""
     model = build(config, EmbeddingInit(learnable()[1]), normalise=normalise)
-    return model, quick_jit(model.init)(jax.random.key(0))
+    return model, jax.jit(model.init)(jax.random.key(0))
 
 
 @pytest.mark.parametrize(("technique", "encoder", "attention"), GRID)
@@ -150,7 +149,7 @@ def test_30_steps_lower_the_loss(technique: str, encoder: str, attention: str) -
     state, neighbours = init_state(params, config.optimizer), None
     if technique == "word_iat":
         neighbours = nearest_neighbours(model.table(params), 4, valid=jnp.asarray(frequencies > 0))
-    step = quick_jit(build_train_step(build_objective(config, model), config.optimizer))
+    step = jax.jit(build_train_step(build_objective(config, model), config.optimizer))
     losses, norms = [], []
     for number in range(30):
         values = hparams(epsilon=0.5, weight=1.0, learning_rate=3e-2, weight_decay=1e-5)
@@ -220,7 +219,7 @@ def test_without_a_rate_or_without_a_key_nothing_is_dropped() -> None:
     params, batch = initial(model), random_batch()
     key = jax.random.key(0)
 
-    @functools.partial(quick_jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0)
     def logits(model: Model, key: Array | None) -> Array:
         """Logits `[B, 1]`."""
         encoded = model.encode(params, model.embed(params, batch, key), batch)
@@ -259,13 +258,13 @@ def test_gradient_treats_the_perturbation_as_a_constant(technique: str) -> None:
             return word_at(loss_fn, words, encoded.mask, values.epsilon)
         return word_iat(loss_fn, words, model.table(params), ids[batch.tokens], encoded.mask, values.epsilon)
 
-    @quick_jit
+    @jax.jit
     def written_out(params: Params, delta: Array) -> Params:
         """Gradient with delta as data."""
         zero = jnp.zeros_like(delta)
         return jax.grad(lambda p: jnp.mean(losses(p, zero) + values.adversarial_weight * losses(p, delta)))(params)
 
-    exact = written_out(params, quick_jit(perturbation)(params))
+    exact = written_out(params, jax.jit(perturbation)(params))
     _, ours = value_and_grad(config, model)(params, batch, values, jax.random.key(0))
     assert relative_error(ours, exact) < 1e-5
 

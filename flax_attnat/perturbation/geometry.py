@@ -25,6 +25,11 @@ class Ball(NamedTuple):
     Attributes:
       ord: order of the norm: 1, 2 or infinity.
       axes: axes the norm runs over: `(-1,)` for `[B, T]` scores, `(-2, -1)` for `[B, T, E]` word vectors of a sentence.
+
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> fa.unit(jnp.array([[3.0, -4.0]]), ball=fa.Ball(ord=float("inf")))
+    Array([[ 1., -1.]], dtype=float32)
     """
 
     ord: float = 2.0

@@ -18,6 +18,12 @@ class Aux(NamedTuple):
       adversarial: `[B]` loss under it.
       delta_norm: `[B]` L2 norm of the perturbation.
       raised: `[B]` float, 1 where the perturbation raised the loss, else 0.
+
+    >>> import jax.numpy as jnp
+    >>> import flax_attnat as fa
+    >>> _, aux = fa.adversarial_loss(lambda delta: delta.sum(-1), jnp.array([[0.6, 0.8]]))
+    >>> aux.delta_norm
+    Array([1.], dtype=float32)
     """
 
     clean: Array

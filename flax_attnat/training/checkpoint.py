@@ -1,23 +1,23 @@
-"""Checkpoints of a population with Orbax: atomic, the last two kept, verified when read.
+"""Checkpoints of a population with Orbax: atomic, the last two kept, verified before they are read.
 
-The only module that touches Orbax. A checkpoint is one tree of arrays and one JSON object; a checksum of every array
-goes into the JSON, so that a damaged file is found out when it is read and the checkpoint before it is used instead.
+The only module that touches Orbax. A checkpoint is one tree of arrays and one JSON object. Once it is written, sizes
+and checksums of its files are written beside them: a checkpoint whose files do not match is found out before Orbax
+reads it, and the one before it is used instead.
 """
 
-import contextlib
-import gc
-import logging
-import warnings
+import json
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from flax_attnat.training.workdir import write_atomically
+
 KEPT = 2
+SEAL = "FILES.json"
 
 
 class CheckpointError(RuntimeError):
@@ -52,10 +52,11 @@ class Store:
         Raises:
           CheckpointError: the file system refused; the checkpoints before this one are as they were.
         """
-        meta = meta | {"checksums": _checksums(tree)}
+        path = self._directory / str(position)
         try:
             with self._open() as checkpointer:
                 checkpointer.save(position, tree, force=True, overwrite=True, custom_metadata=meta)
+            write_atomically(path / SEAL, json.dumps(_checksums(path)))
         except Exception as error:  # Orbax and TensorStore raise many types; all mean that nothing was saved
             kept = [p for p in self.positions() if p != position]
             left = f"The checkpoint at position {kept[-1]} is intact" if kept else "There is no earlier checkpoint"
@@ -73,35 +74,21 @@ class Store:
         """
         positions = self.positions()
         for position in reversed(positions):
-            meta = self._read_meta(position)
-            if meta is not None:
-                check(meta)
-                tree = self._read_tree(position, jax.tree.map(_abstract, like))
-                if tree is not None and _checksums(tree) == meta["checksums"]:
-                    return tree, meta
+            if self._is_whole(position):
+                with self._open() as checkpointer:
+                    meta = dict(checkpointer.metadata(position).custom_metadata)
+                    check(meta)
+                    return checkpointer.load(position, jax.tree.map(_abstract, like)), meta
             self._set_aside(position, last=position == positions[0])
         return None
 
-    def _read_meta(self, position: int) -> dict[str, Any] | None:
-        """The JSON of a checkpoint, or None if it cannot be read."""
-        with _quiet_tasks():
-            try:
-                with self._open() as checkpointer:
-                    meta = dict(checkpointer.metadata(position).custom_metadata)
-                return (
-                    meta if {"checksums", "config_hash", "vocabulary", "position", "history"} <= meta.keys() else None
-                )
-            except Exception:  # Orbax raises many types; whatever is wrong with this one, the one before may be whole
-                return None
-
-    def _read_tree(self, position: int, abstract: Any) -> Any:
-        """The arrays of a checkpoint, or None if they cannot be read."""
-        with _quiet_tasks():
-            try:
-                with self._open() as checkpointer:
-                    return checkpointer.load(position, abstract)
-            except Exception:  # as above
-                return None
+    def _is_whole(self, position: int) -> bool:
+        """Whether the files of a checkpoint are those that were written."""
+        path = self._directory / str(position)
+        try:
+            return json.loads((path / SEAL).read_text()) == _checksums(path)
+        except (OSError, ValueError):
+            return False
 
     def _open(self) -> Any:
         """An Orbax checkpointer; only the process that trains removes leftovers of interrupted writes."""
@@ -126,21 +113,6 @@ class Store:
         )
 
 
-@contextlib.contextmanager
-def _quiet_tasks() -> Iterator[None]:
-    """Keeps asyncio from logging, one screen per array, the reads that fail beside the one whose error is raised."""
-    logger = logging.getLogger("asyncio")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            yield
-        finally:
-            gc.collect()  # the tasks log, and warn that nobody awaited them, when they are collected: here
-            logger.setLevel(level)
-
-
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     """Shape, dtype and sharding of an array leaf."""
     if isinstance(leaf, jax.Array):
@@ -149,10 +121,18 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _checksums(tree: Any) -> dict[str, int]:
-    """CRC-32 of the bytes of every leaf, by its path in the tree."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): zlib.crc32(np.asarray(leaf).tobytes()) for path, leaf in leaves}
+def _checksums(path: epath.Path) -> dict[str, list[int]]:
+    """Size and CRC-32 of every file of a checkpoint but the seal itself, by its path below the checkpoint."""
+
+    def files(folder: epath.Path, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Name and content of every file below a folder."""
+        for child in sorted(folder.iterdir()):
+            if child.is_dir():
+                yield from files(child, f"{prefix}{child.name}/")
+            elif child.name != SEAL:
+                yield prefix + child.name, child.read_bytes()
+
+    return {name: [len(content), zlib.crc32(content)] for name, content in files(path, "")}
 
 
 def _first_line(error: Exception) -> str:

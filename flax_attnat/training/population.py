@@ -1,5 +1,6 @@
 """A population: R runs of one technique in one compiled program, a leading axis R on every leaf of the state."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -7,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_attnat.config import Config
+from flax_attnat.config import Config, OptimizerConfig
 from flax_attnat.data.batches import Bucket, gather
 from flax_attnat.models.single import Model
 from flax_attnat.objective import Hparams, Objective, StepSums
 from flax_attnat.perturbation.word import nearest_neighbours
-from flax_attnat.training.step import TrainState, build_train_step, init_state
+from flax_attnat.training.step import TrainState, TrainStep, build_train_step, init_state
 from flax_attnat.typing import Array, Params
 
 # Rows per batch where nothing is trained.
@@ -58,79 +59,86 @@ def build_population(
     Returns:
       A `Population`; R is the length of the seeds it is called with.
     """
-    train_step = build_train_step(objective, config.optimizer)
     reads_neighbours = config.technique == "word_iat"
-    in_axes = (0, 0, 0, 0, 0 if reads_neighbours else None)
-    population_step = jax.vmap(train_step, in_axes=in_axes)
-
-    def init(seeds: Array) -> TrainState:
-        """States of R runs; runs of one seed start from the same parameters."""
-        return jax.vmap(lambda seed: init_state(model.init(jax.random.key(seed)), config.optimizer))(seeds)
-
-    def run_chunk(
-        states: TrainState,
-        sums: StepSums,
-        bucket: Bucket,
-        rows: Array,
-        steps: Array,
-        hparams: Hparams,
-        seeds: Array,
-        neighbours: Array | None,
-    ) -> tuple[TrainState, StepSums]:
-        """The first `steps` batches of `rows`, one after another."""
-        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
-
-        def one(step: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
-            """One step of all runs; a batch is a gather on the device."""
-            states, sums = carry
-            batch = jax.vmap(gather, in_axes=(None, 0))(bucket, rows[:, step])
-            states, new = population_step(states, batch, hparams, keys, neighbours)
-            return states, jax.tree.map(jnp.add, sums, new)
-
-        return jax.lax.fori_loop(0, steps, one, (states, sums))
-
-    def refresh(params: Params) -> Array:
-        """Neighbours `[R, V, K]` of every word under each run's present vectors, one run at a time."""
-        valid = jnp.asarray(valid_words)
-        return jax.lax.map(lambda p: nearest_neighbours(model.table(p), config.word.neighbours, valid=valid), params)
-
-    def predict(params: Params, bucket: Bucket) -> Array:
-        """Probabilities `[R, N]` of class 1."""
-
-        def one(params: Params, rows: Array) -> Array:
-            """Probabilities `[B]` of one run and batch."""
-            batch = gather(bucket, rows)
-            encoded = model.encode(params, model.embed(params, batch), batch)
-            return jax.nn.sigmoid(model.classify(params, encoded, model.score(params, encoded))[:, 0])
-
-        rows = evaluation_rows(bucket.tokens.shape[0])
-        out = jax.lax.map(lambda some: jax.vmap(one, in_axes=(0, None))(params, some), rows)
-        return jnp.moveaxis(out, 1, 0).reshape(out.shape[1], -1)[:, : bucket.tokens.shape[0]]
-
-    def select(states: TrainState, probability: Array, labels: Array, epoch: Array) -> tuple[TrainState, Array]:
-        """States with the best parameters so far, and the metric `[R]` of this epoch."""
-        values = jax.vmap(metric, in_axes=(0, None))(probability, labels)
-        # An undefined metric (one class only) still makes the first epoch the best; a run without a good step has none.
-        better = (jnp.nan_to_num(values, nan=-1.0) > states.best_metric) & (states.step > 0)
-
-        def best(new: Array, old: Array) -> Array:
-            """New values for the runs that got better; any trailing shape."""
-            return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - 1)), new, old)
-
-        chosen = states._replace(
-            best_params=jax.tree.map(best, states.params, states.best_params),
-            best_metric=best(jnp.nan_to_num(values, nan=-1.0), states.best_metric),
-            best_epoch=best(jnp.full_like(states.best_epoch, epoch), states.best_epoch),
-        )
-        return chosen, values
-
+    train_step = build_train_step(objective, config.optimizer)
+    step = jax.vmap(train_step, in_axes=(0, 0, 0, 0, 0 if reads_neighbours else None))
+    refresh = functools.partial(_refresh, model, config.word.neighbours, valid_words)
     return Population(
-        init=jax.jit(init),
-        run_chunk=jax.jit(run_chunk, donate_argnums=(0, 1)),
+        init=jax.jit(functools.partial(_init, model, config.optimizer)),
+        run_chunk=jax.jit(functools.partial(_run_chunk, step), donate_argnums=(0, 1)),
         refresh=jax.jit(refresh) if reads_neighbours else lambda params: None,
-        predict=jax.jit(predict),
-        select=jax.jit(select, donate_argnums=0),
+        predict=jax.jit(functools.partial(_predict, model)),
+        select=jax.jit(functools.partial(_select, metric), donate_argnums=0),
     )
+
+
+def _init(model: Model, config: OptimizerConfig, seeds: Array) -> TrainState:
+    """States of R runs; runs of one seed start from the same parameters."""
+    return jax.vmap(lambda seed: init_state(model.init(jax.random.key(seed)), config))(seeds)
+
+
+def _run_chunk(
+    population_step: TrainStep,
+    states: TrainState,
+    sums: StepSums,
+    bucket: Bucket,
+    rows: Array,
+    steps: Array,
+    hparams: Hparams,
+    seeds: Array,
+    neighbours: Array | None,
+) -> tuple[TrainState, StepSums]:
+    """The batches of the first `steps` of `rows` `[R, S, B]`, one after another, for R runs."""
+    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
+
+    def one(step: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
+        """One step of all runs; a batch is a gather on the device."""
+        states, sums = carry
+        batch = jax.vmap(gather, in_axes=(None, 0))(bucket, rows[:, step])
+        states, new = population_step(states, batch, hparams, keys, neighbours)
+        return states, jax.tree.map(jnp.add, sums, new)
+
+    return jax.lax.fori_loop(0, steps, one, (states, sums))
+
+
+def _refresh(model: Model, k: int, valid_words: np.ndarray, params: Params) -> Array:
+    """Neighbours `[R, V, K]` of every word under each run's present vectors, one run at a time."""
+    valid = jnp.asarray(valid_words)
+    return jax.lax.map(lambda p: nearest_neighbours(model.table(p), k, valid=valid), params)
+
+
+def _predict(model: Model, params: Params, bucket: Bucket) -> Array:
+    """Probabilities `[R, N]` of class 1."""
+
+    def one(params: Params, rows: Array) -> Array:
+        """Probabilities `[B]` of one run and batch."""
+        batch = gather(bucket, rows)
+        encoded = model.encode(params, model.embed(params, batch), batch)
+        return jax.nn.sigmoid(model.classify(params, encoded, model.score(params, encoded))[:, 0])
+
+    size = bucket.tokens.shape[0]
+    out = jax.lax.map(lambda rows: jax.vmap(one, in_axes=(0, None))(params, rows), evaluation_rows(size))
+    return jnp.moveaxis(out, 1, 0).reshape(out.shape[1], -1)[:, :size]
+
+
+def _select(
+    metric: Metric, states: TrainState, probability: Array, labels: Array, epoch: Array
+) -> tuple[TrainState, Array]:
+    """States with the best parameters so far, and the metric `[R]` of this epoch."""
+    values = jax.vmap(metric, in_axes=(0, None))(probability, labels)
+    # An undefined metric (one class only) still makes the first epoch the best; a run without a good step has none.
+    better = (jnp.nan_to_num(values, nan=-1.0) > states.best_metric) & (states.step > 0)
+
+    def best(new: Array, old: Array) -> Array:
+        """New values for the runs that got better; any trailing shape."""
+        return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - 1)), new, old)
+
+    chosen = states._replace(
+        best_params=jax.tree.map(best, states.params, states.best_params),
+        best_metric=best(jnp.nan_to_num(values, nan=-1.0), states.best_metric),
+        best_epoch=best(jnp.full_like(states.best_epoch, epoch), states.best_epoch),
+    )
+    return chosen, values
 
 
 def evaluation_rows(size: int) -> Array:

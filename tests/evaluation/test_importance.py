@@ -7,7 +7,7 @@ import pytest
 
 from flax_attnat.evaluation.importance import explain_batch
 from tests.evaluation import reference
-from tests.models.small import as_batch, quick_jit, small
+from tests.models.small import as_batch, small
 
 TEXTS = [[3, 5, 4, 9, 2], [7, 2, 7], [6], []]
 
@@ -17,7 +17,7 @@ def explained(encoder, width=6, padding=0, edit=lambda params: params):
     _, model = small("vanilla", encoder)
     params = edit(jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(0))))
     batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), width, padding)
-    return params, jax.device_get(quick_jit(lambda p, b: explain_batch(model, p, b))(params, batch))
+    return params, jax.device_get(jax.jit(lambda p, b: explain_batch(model, p, b))(params, batch))
 
 
 @pytest.mark.parametrize("encoder", ["average", "bilstm"])

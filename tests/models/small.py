@@ -1,7 +1,7 @@
-"""Small models, batches and cheap compilation, shared by the tests of models, objective and training."""
+"""Small models and batches, shared by the tests of models, objective and training."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,19 +18,6 @@ TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_
 ADVERSARIAL = TECHNIQUES[1:]
 ENCODERS = ("bilstm", "cnn", "average")
 ATTENTIONS = ("additive", "scaled_dot")
-
-# The same program, compiled with little effort: a fifth of the time where a test compiles many.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
-
-
-def quick_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """`jax.jit` that compiles quickly on a CPU; elsewhere plain `jax.jit`."""
-    return jax.jit(function, compiler_options=QUICK if jax.default_backend() == "cpu" else None, **options)
 
 
 @functools.cache
@@ -53,7 +40,7 @@ def _model(config: ModelConfig, normalise: bool) -> Model:
 @functools.cache
 def initial(model: Model, seed: int = 0) -> Params:
     """Parameters at three times their initial size, so that gates and tanh work outside their linear part."""
-    return jax.tree.map(lambda p: 3 * p, quick_jit(model.init)(jax.random.key(seed)))
+    return jax.tree.map(lambda p: 3 * p, jax.jit(model.init)(jax.random.key(seed)))
 
 
 def hparams(

@@ -10,7 +10,6 @@ import pytest
 
 from flax_attnat.models.encoders import CNN, Average, BiLSTM
 from flax_attnat.typing import Array, Params
-from tests.models.small import quick_jit
 from tests.training.reference import bilstm, float64
 
 SIZE, HIDDEN, WIDTH = 5, 4, 9
@@ -27,7 +26,7 @@ def words_and_mask(width: int = WIDTH) -> tuple[Array, Array]:
 def initial(encoder: nn.Module, seed: int = 0) -> Params:
     """Parameters of an encoder, at twice their initial size so that no activation is nearly linear."""
     blank = (jnp.zeros((1, 1, SIZE)), jnp.ones((1, 1), bool))
-    params = quick_jit(encoder.init)(jax.random.key(seed), *blank)["params"]
+    params = jax.jit(encoder.init)(jax.random.key(seed), *blank)["params"]
     return jax.tree.map(lambda p: 2 * p, params)
 
 
@@ -35,7 +34,7 @@ def test_bilstm_equals_a_loop_over_each_sentence_in_float64() -> None:
     """Both directions: the backward one starts at each row's last real token."""
     words, mask = words_and_mask()
     params = initial(ENCODERS["bilstm"])
-    ours = np.asarray(quick_jit(ENCODERS["bilstm"].apply)({"params": params}, words, mask))
+    ours = np.asarray(jax.jit(ENCODERS["bilstm"].apply)({"params": params}, words, mask))
     for row, n in enumerate(LENGTHS):
         exact, _ = bilstm(float64(params), np.asarray(words, np.float64)[row, :n])
         np.testing.assert_allclose(ours[row, :n], exact, atol=1e-6)
@@ -52,7 +51,7 @@ def test_final_states_of_both_directions_have_read_the_whole_sentence_and_nothin
         """Sum of the states `[B, T, 2]` over the units of a direction."""
         return encoder.apply(params, words, mask).reshape(*mask.shape, 2, HIDDEN).sum(-1)
 
-    jacobian = np.asarray(quick_jit(jax.jacrev(first_unit_of_each))(words))[row, :, :, row]
+    jacobian = np.asarray(jax.jit(jax.jacrev(first_unit_of_each))(words))[row, :, :, row]
     reaches = np.abs(jacobian).max(-1) > 0  # state at t, direction, word
     t, word = np.arange(WIDTH)[:, None], np.arange(WIDTH)[None, :]
     real = (t < n) & (word < n)
@@ -64,7 +63,7 @@ def test_cnn_equals_a_sum_over_windows_in_float64() -> None:
     """Zeros stand outside the sentence, on its padding as beyond its ends."""
     words, mask = words_and_mask()
     params = initial(ENCODERS["cnn"])
-    ours = np.asarray(quick_jit(ENCODERS["cnn"].apply)({"params": params}, words, mask))
+    ours = np.asarray(jax.jit(ENCODERS["cnn"].apply)({"params": params}, words, mask))
     exact_params = float64(params)
     for row, n in enumerate(LENGTHS):
         sentence = np.asarray(words, np.float64)[row, :n]
@@ -97,7 +96,7 @@ def test_padding_receives_no_gradient_and_may_hold_anything(name: str) -> None:
         states = encoder.apply({"params": params}, words, mask)
         return jnp.sum(states * jnp.cos(jnp.arange(states.size, dtype=jnp.float32)).reshape(states.shape)), states
 
-    evaluate = quick_jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+    evaluate = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
     plain = evaluate(params, words)
     dirty = evaluate(params, jnp.where(mask[..., None], words, jnp.nan))
     jax.tree.map(np.testing.assert_array_equal, dirty, plain)
@@ -110,7 +109,7 @@ def test_width_changes_no_state(name: str) -> None:
     """A row of four tokens has the same states in a batch four or nine wide."""
     encoder = ENCODERS[name]
     params = {"params": initial(encoder)}
-    wide, narrow = (quick_jit(encoder.apply)(params, *(x[1:] for x in words_and_mask(w))) for w in (WIDTH, 4))
+    wide, narrow = (jax.jit(encoder.apply)(params, *(x[1:] for x in words_and_mask(w))) for w in (WIDTH, 4))
     np.testing.assert_allclose(wide[:, :4], narrow, rtol=1e-6, atol=1e-7)
     assert not np.any(wide[:, 4:])
 
@@ -127,7 +126,7 @@ def test_width_changes_no_state(name: str) -> None:
 def test_initial_parameters_are_uniform_within_one_over_the_root_of_the_fan_in(name: str, bounds: dict) -> None:
     encoder = {"bilstm": BiLSTM(50), "cnn": CNN(100), "average": Average(100)}[name]
     blank = (jnp.zeros((1, 1, 40)), jnp.ones((1, 1), bool))
-    params = quick_jit(encoder.init)(jax.random.key(0), *blank)["params"]
+    params = jax.jit(encoder.init)(jax.random.key(0), *blank)["params"]
     found = {"/".join(str(k.key) for k in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     assert found.keys() == bounds.keys()
     for leaf, fan_in in bounds.items():

@@ -8,7 +8,7 @@ import pytest
 from flax_attnat.config import ModelConfig
 from flax_attnat.models.single import UNSEEN_SCALE, EmbeddingInit, Model, build
 from flax_attnat.typing import Array, Batch, Params
-from tests.models.small import ATTENTIONS, ENCODERS, as_batch, initial, quick_jit, random_batch, small
+from tests.models.small import ATTENTIONS, ENCODERS, as_batch, initial, random_batch, small
 
 BATCH = as_batch([[3, 5, 4, 9], [7, 2], [6]], [1, 0, 1], [1.0] * 3, 6)
 
@@ -40,7 +40,7 @@ def test_the_padding_vector_is_never_read(encoder: str, attention: str) -> None:
     _, model = small("vanilla", encoder, attention)
     params = initial(model)
 
-    @quick_jit
+    @jax.jit
     def evaluate(params: Params) -> tuple[Array, Params]:
         """Sum of the logits and its gradient."""
         return jax.value_and_grad(lambda p: jnp.sum(logits(model, p, BATCH)))(params)
@@ -95,8 +95,8 @@ def test_a_population_starts_from_the_parameters_of_its_seeds(encoder: str) -> N
     """`jit(vmap(init))` at full width gives what each seed gives alone, another for another seed, none degenerate."""
     config = ModelConfig(encoder=encoder, embedding_size=30, hidden_size=128)
     model = build(config, EmbeddingInit(np.full(20, 1 / 20)))
-    init = quick_jit(model.init)
-    together = quick_jit(jax.vmap(lambda seed: model.init(jax.random.key(seed))))(jnp.array([0, 1, 0]))
+    init = jax.jit(model.init)
+    together = jax.jit(jax.vmap(lambda seed: model.init(jax.random.key(seed))))(jnp.array([0, 1, 0]))
     for run, seed in enumerate((0, 1, 0)):
         alone = init(jax.random.key(seed))
         jax.tree.map(lambda a, b, run=run: np.testing.assert_array_equal(a[run], b), together, alone)

@@ -12,7 +12,6 @@ from flax_attnat.perturbation.attention import READINGS
 
 B, T, E, V, K = 4, 6, 5, 9, 3
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 """Options that halve the time of compilation on a CPU."""
 
 ATTENTION = ("attention_at", *(f"attention_iat {reading}" for reading in READINGS))
@@ -117,11 +116,7 @@ def perturb(name: str, p: Problem, epsilon, key: jax.Array, mask="from the probl
     raise ValueError(name)
 
 
-def quick_jit(function):
-    return jax.jit(function, compiler_options=QUICK if jax.default_backend() == "cpu" else None)
-
-
 @functools.cache
 def compiled(name: str):
     """`perturb` of that name with every array, epsilon and the key traced."""
-    return quick_jit(functools.partial(perturb, name))
+    return jax.jit(functools.partial(perturb, name))

@@ -13,7 +13,7 @@ import pytest
 
 import flax_attnat as fa
 from flax_attnat.perturbation.attention import READINGS
-from tests.perturbation.techniques import compiled, loss, problem, quick_jit
+from tests.perturbation.techniques import compiled, loss, problem
 
 FEW = hypothesis.settings(max_examples=50, deadline=None, derandomize=True, database=None)
 T = 6
@@ -31,7 +31,7 @@ def linear(name):
             return fa.attention_at(loss_fn, s, mask, epsilon)
         return fa.attention_iat(loss_fn, s, mask, epsilon, reading=name)
 
-    return quick_jit(call)
+    return jax.jit(call)
 
 
 def directions(s, mask):
@@ -248,7 +248,7 @@ def test_heads_are_read_one_by_one(reading):
     s, g = rng.normal(size=(2, 3, 2, 1, T)).astype(np.float32)
     mask = np.arange(T) < np.array([[6], [3], [4]])
 
-    @quick_jit
+    @jax.jit
     def call(s, g):
         return fa.attention_iat(lambda delta: jnp.sum(g * delta, axis=(1, 2, 3)), s, mask, 1.5, reading=reading)
 

@@ -13,7 +13,6 @@ import pytest
 from flax import nnx
 
 import flax_attnat as fa
-from tests.perturbation.techniques import quick_jit
 
 B, T, H = 3, 5, 4
 rng = np.random.default_rng(0)
@@ -90,7 +89,7 @@ def train_values(build, technique):
         values = jax.vmap(functools.partial(losses, params))(epsilons)
         return jnp.mean(values), values
 
-    gradients, values = quick_jit(jax.grad(mean, has_aux=True))(params)
+    gradients, values = jax.jit(jax.grad(mean, has_aux=True))(params)
     return values, gradients
 
 

@@ -22,7 +22,6 @@ from tests.perturbation.techniques import (
     loss,
     perturb,
     problem,
-    quick_jit,
 )
 
 KEY = jax.random.key(7)
@@ -105,7 +104,7 @@ def test_the_perturbation_is_a_constant_for_whatever_made_it(name):
         r = perturb(name, p._replace(like=like, weights=weights, sign=sign, table=table), epsilon, KEY)
         return jnp.sum(r * jnp.cos(jnp.arange(r.size, dtype=r.dtype)).reshape(r.shape))
 
-    gradient = quick_jit(jax.grad(total, argnums=(0, 1, 2, 3, 4)))
+    gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2, 3, 4)))
     for g in gradient(p.like, p.weights, p.sign, p.table, EPSILON):
         np.testing.assert_array_equal(g, 0)
 
@@ -116,7 +115,7 @@ def test_vmap_scan_and_scalars_give_the_rows_of_one_call(name):
     p = problem(name)
     expected = compiled(name)(p, EPSILON, KEY)
 
-    @quick_jit
+    @jax.jit
     def mapped(epsilons):
         one = functools.partial(perturb, name, p, key=KEY)
         scanned = jax.lax.scan(lambda _, epsilon: (None, one(epsilon=epsilon)), None, epsilons)[1]
@@ -128,7 +127,7 @@ def test_vmap_scan_and_scalars_give_the_rows_of_one_call(name):
 
 def test_vmap_over_keys_equals_one_call_each():
     p, keys, name = problem("random_perturbation"), jax.random.split(KEY, 3), "random_perturbation"
-    together = quick_jit(jax.vmap(functools.partial(perturb, name, p, EPSILON)))(keys)
+    together = jax.jit(jax.vmap(functools.partial(perturb, name, p, EPSILON)))(keys)
     for key, result in zip(keys, together, strict=True):
         np.testing.assert_allclose(result, compiled(name)(p, EPSILON, key), rtol=1e-6)
     assert np.all(np.abs(together[0] - together[1]).max(axis=-1)[1:] > 1e-3)
@@ -154,7 +153,7 @@ def test_shard_map_over_rows_equals_the_call_on_the_rows(name):
     )
     # The noise is indexed by the row in its shard: beyond the first shard only what draws none can be compared.
     equal = slice(0, B // count if name in RANDOM else B)
-    np.testing.assert_allclose(quick_jit(call)(p, EPSILON)[equal], expected[equal], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(call)(p, EPSILON)[equal], expected[equal], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["attention_iat span", "word_iat"])
@@ -167,8 +166,8 @@ def test_adversarial_training_differentiates_the_loss_alone(name):
         r = perturb(name, q, 1.0, KEY) if r is None else r
         return jnp.sum(fa.adversarial_loss(functools.partial(loss, name, q), r)[0])
 
-    inside = quick_jit(lambda w: jax.grad(objective)(w, None))(p.weights)
-    given = quick_jit(jax.grad(objective))(p.weights, compiled(name)(p, jnp.ones(B), KEY))
+    inside = jax.jit(lambda w: jax.grad(objective)(w, None))(p.weights)
+    given = jax.jit(jax.grad(objective))(p.weights, compiled(name)(p, jnp.ones(B), KEY))
     np.testing.assert_allclose(inside, given, rtol=1e-5, atol=1e-6)
 
 
@@ -185,7 +184,7 @@ def test_multi_head_attention_is_the_same_call_with_other_axes(name, axes):
     g = jnp.asarray(np.random.default_rng(0).normal(size=(B, 2, 3, T)), jnp.float32)
     mask, ball = np.arange(T) < np.array([4, 6, 2, 5])[:, None], fa.Ball(axes=axes)
 
-    @quick_jit
+    @jax.jit
     def call(g, epsilon):
         def linear(delta):
             return jnp.sum(g * delta, axis=(1, 2, 3))
@@ -238,6 +237,6 @@ def test_a_numpy_mask_of_numbers_serves(name):
     """The mask is closed over, so that it reaches the perturbation as NumPy made it."""
     p = problem(name)
     mask = np.asarray(p.mask).astype(np.int8)
-    result = quick_jit(lambda p: perturb(name, p, 1.0, KEY, mask=mask, loss_fn=linear))(p)
-    expected = quick_jit(lambda p: perturb(name, p, 1.0, KEY, loss_fn=linear))(p)
+    result = jax.jit(lambda p: perturb(name, p, 1.0, KEY, mask=mask, loss_fn=linear))(p)
+    expected = jax.jit(lambda p: perturb(name, p, 1.0, KEY, loss_fn=linear))(p)
     np.testing.assert_allclose(result, expected, rtol=1e-6)

@@ -10,7 +10,7 @@ import pytest
 
 from flax_attnat.config import OptimizerConfig
 from flax_attnat.training.optimizer import build_optimizer, scale_by_torch_amsgrad
-from tests.models.small import quick_jit, relative_error
+from tests.models.small import relative_error
 from tests.training.reference import Adam, Tree, float64, tree_map
 
 GROUPS = ("embedding", "encoder", "attention", "output")
@@ -39,7 +39,7 @@ def fading_gradients(steps: int) -> list[Tree]:
 def run(transform: optax.GradientTransformation, grads: list[Tree]) -> Tree:
     """The parameters after one update per gradient."""
 
-    @quick_jit
+    @jax.jit
     def update(params: Tree, state: optax.OptState, gradient: Tree) -> tuple[Tree, optax.OptState]:
         updates, state = transform.update(gradient, state, params)
         return optax.apply_updates(params, updates), state

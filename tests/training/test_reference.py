@@ -11,7 +11,7 @@ from flax_attnat.models.single import EmbeddingInit, build
 from flax_attnat.objective import build_objective
 from flax_attnat.training.step import build_train_step, init_state
 from flax_attnat.typing import Batch
-from tests.models.small import VOCABULARY, as_batch, hparams, initial, quick_jit, relative_error, small
+from tests.models.small import VOCABULARY, as_batch, hparams, initial, relative_error, small
 from tests.training import reference
 from tests.training.reference import Adam, Row, Tree, float64
 
@@ -75,9 +75,7 @@ def test_float64_perturbation_ascends_by_the_finite_difference_of_the_loss() -> 
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_gradients_equal_float64(technique: str, attention: str) -> None:
     config, model = small(technique, attention=attention)
-    # One is compiled as users compile it, the others with little effort.
-    compiled = jax.jit if (technique, attention) == ("attention_iat", "additive") else quick_jit
-    value_and_grad = compiled(jax.value_and_grad(build_objective(config, model, POS_WEIGHT), has_aux=True))
+    value_and_grad = jax.jit(jax.value_and_grad(build_objective(config, model, POS_WEIGHT), has_aux=True))
     for seed in range(3):
         params, rows = initial(model, seed), rows_of(seed)
         (loss, _), grads = value_and_grad(params, batch_of(rows), hparams(), jax.random.key(0))
@@ -91,7 +89,7 @@ def test_gradients_equal_float64(technique: str, attention: str) -> None:
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_20_training_steps_follow_float64(technique: str) -> None:
     config, model = small(technique)
-    step = quick_jit(build_train_step(build_objective(config, model, POS_WEIGHT), config.optimizer))
+    step = jax.jit(build_train_step(build_objective(config, model, POS_WEIGHT), config.optimizer))
     state = init_state(initial(model, 7), config.optimizer)
     exact = Adam(float64(state.params), 1e-2, {"embedding": 1e-2, "encoder": 1e-2, "attention": 0.0, "output": 1e-2})
     for seed in range(20):

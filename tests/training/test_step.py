@@ -12,7 +12,7 @@ from flax_attnat.config import OptimizerConfig
 from flax_attnat.objective import Hparams, StepSums, build_objective
 from flax_attnat.training.step import FROZEN_REASONS, TrainState, build_train_step, init_state
 from flax_attnat.typing import Array, Batch, Params
-from tests.models.small import hparams, initial, quick_jit, random_batch, small
+from tests.models.small import hparams, initial, random_batch, small
 
 KEY = jax.random.key(0)
 
@@ -63,7 +63,7 @@ def test_a_value_that_is_not_finite_freezes_the_last_good_state_for_good(bad: Ba
 def test_the_other_runs_of_a_population_go_on_bit_for_bit() -> None:
     """Run 1 diverges by a learning rate that overflows; runs 0 and 2 are as beside a healthy neighbour."""
     config, model = small("attention_iat")
-    step = quick_jit(jax.vmap(build_train_step(build_objective(config, model), config.optimizer), (0, None, 0, None)))
+    step = jax.jit(jax.vmap(build_train_step(build_objective(config, model), config.optimizer), (0, None, 0, None)))
     params = [initial(model, seed) for seed in range(3)]
     start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(init_state(p, config.optimizer) for p in params))
 
@@ -94,7 +94,7 @@ def test_new_hyper_parameters_compile_nothing_and_change_the_result(technique: s
     config, model = small(technique, "average")
     chex.clear_trace_counter()
     train_step = chex.assert_max_traces(build_train_step(build_objective(config, model), config.optimizer), n=1)
-    step: Callable[..., tuple[TrainState, StepSums]] = quick_jit(train_step)
+    step: Callable[..., tuple[TrainState, StepSums]] = jax.jit(train_step)
     start, _ = step(init_state(initial(model), config.optimizer), random_batch(), hparams(), KEY)
     plain, _ = step(start, random_batch(), hparams(), KEY)
     read = {"epsilon": 0.1, "weight": 0.1, "learning_rate": 0.1, "weight_decay": 0.1}
@@ -107,7 +107,7 @@ def test_new_hyper_parameters_compile_nothing_and_change_the_result(technique: s
 def test_a_step_depends_on_the_key_and_the_step_count_alone() -> None:
     """Random perturbations differ from step to step and are the same again when a run resumes at a step."""
     config, model = small("attention_rp", "average")
-    step = quick_jit(build_train_step(build_objective(config, model), config.optimizer))
+    step = jax.jit(build_train_step(build_objective(config, model), config.optimizer))
     start = init_state(initial(model), config.optimizer)
     _, first = step(start, random_batch(), hparams(), KEY)
     _, again = step(start, random_batch(), hparams(), KEY)
