@@ -1,5 +1,6 @@
 """The single-sequence classifier as four pure functions over one pytree of parameters."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -79,18 +80,6 @@ def build(config: ModelConfig, words: EmbeddingInit, *, normalise: bool = False)
     output = nn.Dense(1, kernel_init=uniform(features), bias_init=uniform(features))
     frequencies = jnp.asarray(words.frequencies, jnp.float32)
 
-    def init(key: Array) -> Params:
-        """Parameters of all groups from one key."""
-        embedding_key, encoder_key, attention_key, output_key = jax.random.split(key, 4)
-        blank = jnp.zeros((1, 1, config.embedding_size))
-        states = jnp.zeros((1, 1, features))
-        return {
-            "embedding": {"table": _initial_table(embedding_key, words, config.embedding_size)},
-            "encoder": encoder.init(encoder_key, blank, jnp.ones((1, 1), bool))["params"],
-            "attention": attention.init(attention_key, states)["params"],
-            "output": output.init(output_key, states[:, 0])["params"],
-        }
-
     def table(params: Params) -> Array:
         """Word vectors `[V, E]` as the encoder reads them."""
         raw = params["embedding"]["table"]
@@ -115,7 +104,23 @@ def build(config: ModelConfig, words: EmbeddingInit, *, normalise: bool = False)
         context = jnp.einsum("bt,bth->bh", weights, encoded.states)
         return output.apply({"params": params["output"]}, _dropout(context, config.dropout, key, 1))  # type: ignore
 
+    init = functools.partial(_init_params, encoder, attention, output, words, config)
     return Model(init, table, embed, encode, score, classify)
+
+
+def _init_params(
+    encoder: nn.Module, attention: nn.Module, output: nn.Module, words: EmbeddingInit, config: ModelConfig, key: Array
+) -> Params:
+    """Parameters of all groups from one key; their shapes do not depend on a batch."""
+    embedding_key, encoder_key, attention_key, output_key = jax.random.split(key, 4)
+    blank = jnp.zeros((1, 1, config.embedding_size))
+    states = jnp.zeros((1, 1, 2 * config.hidden_size))
+    return {
+        "embedding": {"table": _initial_table(embedding_key, words, config.embedding_size)},
+        "encoder": encoder.init(encoder_key, blank, jnp.ones((1, 1), bool))["params"],
+        "attention": attention.init(attention_key, states)["params"],
+        "output": output.init(output_key, states[:, 0])["params"],
+    }
 
 
 def _initial_table(key: Array, words: EmbeddingInit, size: int) -> Array:
