@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     base = parse(planted.get_config().to_dict())
     dataset = load(base)
     # The techniques share most of their programs: what one has compiled, the next finds here.
-    jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(Path(workdir).absolute() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     signals = Signals()
     lines: list[dict[str, Any]] = []

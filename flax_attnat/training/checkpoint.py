@@ -8,6 +8,7 @@ reads it, and the one before it is used instead.
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -34,7 +35,8 @@ class Store:
     """
 
     def __init__(self, directory: epath.PathLike, say: Callable[[str], None], *, read_only: bool = False) -> None:
-        self._directory = epath.Path(directory)
+        # Orbax takes absolute paths only; a bucket's address is one.
+        self._directory = epath.Path(directory if "://" in str(directory) else Path(directory).absolute())
         self._read_only = read_only
         if not read_only:
             self._directory.mkdir(parents=True, exist_ok=True)

@@ -80,11 +80,15 @@ def test_stopped_within_an_epoch_and_resumed_equals_uninterrupted_bit_for_bit(
     assert all(line["train_rows"] == 300 for line in lines), "every row is trained on once an epoch"
 
 
-def test_a_finished_training_is_not_trained_again(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_finished_training_is_not_trained_again(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a workdir named relative to the current folder, and found again by its absolute name."""
+    monkeypatch.chdir(tmp_path)
     trainer = trainer_of("attention_rp", dataset)
-    first, seconds = fit(trainer, tmp_path)
+    first, seconds = fit(trainer, "runs/one")
     reports: list = []
-    again, same_seconds = fit(trainer, tmp_path, progress=reports.append)
+    again, same_seconds = fit(trainer, tmp_path / "runs" / "one", progress=reports.append)
     assert_equal_trees(first, again)
     assert not reports and seconds == same_seconds
 
