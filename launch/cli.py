@@ -35,12 +35,13 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
     from flax_attnat.training.checkpoint import CheckpointError
     from flax_attnat.training.workdir import WorkdirError
 
-    argv = sys.argv if argv is None else argv
+    if argv is None:  # a process of its own: libraries may have set up logging already
+        logging.basicConfig(format="note: %(message)s", force=True)
+        logging.getLogger("flax_attnat").setLevel(logging.INFO)
+        argv = sys.argv
     if {"--help", "-h", "-help", "--helpfull"} & set(argv):
         print(inspect.getdoc(module))
         return 0
-    logging.basicConfig(format="note: %(message)s")
-    logging.getLogger("flax_attnat").setLevel(logging.INFO)
     try:
         return main(argv)
     except (UsageError, ConfigError, DataError, WorkdirError) as error:
