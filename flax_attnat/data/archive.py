@@ -10,7 +10,7 @@ import tarfile
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple
@@ -31,19 +31,23 @@ class Official(NamedTuple):
       name: its file name.
       folders: names that its extracted folder may have.
       url: its official address.
-      size: bytes.
-      sha256: hexadecimal SHA-256.
+      size: bytes; None where no publisher states them.
+      sha256: hexadecimal SHA-256; None likewise.
+      mirrors: further addresses of the same file, tried in this order.
     """
 
     name: str
     folders: tuple[str, ...]
     url: str
-    size: int
-    sha256: str
+    size: int | None
+    sha256: str | None
+    mirrors: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """Where to get the archive and how to know it."""
-        return f"The official file is {self.name}, {self.size:,} bytes, SHA-256 {self.sha256}, from {self.url} ."
+        size = f"{self.size:,} bytes" if self.size is not None else "size not published"
+        sha256 = f"SHA-256 {self.sha256}" if self.sha256 is not None else "SHA-256 not published"
+        return f"The official file is {self.name}, {size}, {sha256}, from {self.url} ."
 
 
 def find_raw(raw_dir: str | os.PathLike[str], names: Sequence[str]) -> Path:
@@ -108,6 +112,51 @@ def read_member(source: Path, member: str, limit: int) -> bytes:
     if len(data) > limit:
         raise _too_large(source, member, len(data), limit)
     return data
+
+
+def walk(source: Path, wanted: Callable[[str], bool], *, limit: int, total: int) -> Iterator[tuple[str, bytes]]:
+    """Every member whose name is wanted, with its bytes, in one pass over an archive or its extracted folder.
+
+    Nothing is written to disk. Archives with names that lead out of them, wanted members that are links, and members or
+    totals beyond the limits are refused.
+
+    Args:
+      source: a zip or tar archive, or the extracted folder; names in a folder begin with the folder's own name.
+      wanted: which names ("/" between folders) to read.
+      limit: the most bytes that one member may have.
+      total: the most bytes that all wanted members may have together.
+
+    Yields:
+      Name and content; archives in their own order, folders sorted by name.
+
+    Raises:
+      DataError: `source` is damaged, is no archive, or was refused.
+    """
+    read = 0
+    for name, size, content in _members(source, wanted):
+        read += size
+        if size > limit or read > total:
+            raise _too_large(source, name, max(size, read), limit if size > limit else total)
+        yield name, content()
+
+
+def _members(source: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Name, size and a reader of every wanted member."""
+    if source.is_dir():
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            name = f"{source.name}/{path.relative_to(source).as_posix()}"
+            if wanted(name):
+                yield name, path.stat().st_size, path.read_bytes
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            for entry in archive.infolist():
+                if not entry.is_dir() and wanted(entry.filename):
+                    yield entry.filename, entry.file_size, lambda entry=entry: archive.read(entry)
+    else:
+        with tarfile.open(source, "r:*") as tar:
+            for member in tar:
+                if member.isreg() and wanted(member.name):
+                    yield member.name, member.size, lambda member=member: tar.extractfile(member).read()  # type: ignore
 
 
 def describe(source: Path) -> str:

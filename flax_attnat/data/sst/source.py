@@ -1,12 +1,13 @@
-"""The raw file of the Stanford Sentiment Treebank: what it must be, and its trees as labelled sentences."""
+"""The Stanford Sentiment Treebank: its raw file, and its trees as labelled sentences."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from flax_attnat.data.archive import Official, read_member
 from flax_attnat.data.errors import DataError
+from flax_attnat.data.source import Example, Notes, Source, official_splits
+from flax_attnat.data.text import sst_words
 
 OFFICIAL = Official(
     name="trainDevTestTrees_PTB.zip",
@@ -16,7 +17,6 @@ OFFICIAL = Official(
     sha256="5c613a4f673fc74097d523a2c83f38e0cc462984d847b82c7aaf36b01cbbbfcc",
 )
 MEMBERS = {"train": "trees/train.txt", "dev": "trees/dev.txt", "test": "trees/test.txt"}
-OFFICIAL_SIZES = {"train": 6_920, "dev": 872, "test": 1_821}
 LABEL_NAMES = ("negative", "positive")
 _LIMIT = 32 << 20  # bytes; the largest official member has 2.2 MB
 _NEUTRAL = 2
@@ -24,49 +24,30 @@ _TOKEN = re.compile(r"[()]|[^ ()]+")  # only the space separates: the treebank h
 _GRADES = frozenset("01234")
 
 
-class Sentence(NamedTuple):
-    """One sentence with a side.
-
-    Attributes:
-      line: its line number in the file, from 1.
-      text: the leaves of its tree, joined by spaces.
-      label: 0 negative, 1 positive.
-    """
-
-    line: int
-    text: str
-    label: int
-
-
-def read_sentences(source: Path, split: str) -> list[Sentence]:
+def examples(source: Path, split: str, notes: Notes) -> Iterator[Example]:
     """The sentences of one split whose grade is not the middle one, in the order of the file.
 
     Args:
       source: the official archive or its extracted folder.
       split: "train", "dev" or "test".
+      notes: gets nothing.
 
     Raises:
       DataError: the source cannot be read or a line is no tree.
     """
     member = MEMBERS[split]
     place = f"{source}, {member}"
-    try:
-        lines = read_member(source, member, _LIMIT).rstrip().split(b"\n")
-    except DataError as error:
-        raise DataError(f"{error} {OFFICIAL.sentence()}") from error
-    sentences = []
-    for number, line in enumerate(lines, 1):
+    sided = False
+    for number, line in enumerate(read_member(source, member, _LIMIT).rstrip().split(b"\n"), 1):
         try:
             grade, leaves = parse_tree(line.decode("utf-8").removesuffix("\r"))
         except ValueError as error:  # UnicodeDecodeError is one
-            raise DataError(
-                f"{place}, line {number}: {error}; the line begins {line[:60]!r}. {OFFICIAL.sentence()}"
-            ) from error
+            raise DataError(f"{place}, line {number}: {error}; the line begins {line[:60]!r}.") from error
         if grade != _NEUTRAL:
-            sentences.append(Sentence(number, " ".join(leaves), int(grade > _NEUTRAL)))
-    if not sentences:
-        raise DataError(f"{place} holds no sentence with a side. {OFFICIAL.sentence()}")
-    return sentences
+            sided = True
+            yield Example(" ".join(leaves), LABEL_NAMES[grade > _NEUTRAL])
+    if not sided:
+        raise DataError(f"{place} holds no sentence with a side.")
 
 
 def parse_tree(line: str) -> tuple[int, list[str]]:
@@ -118,3 +99,19 @@ def _open_node(tokens: Iterator[str], open_nodes: list[str]) -> str:
         raise ValueError(f"a node begins with {grade!r} instead of a grade from 0 to 4")
     open_nodes.append("")
     return grade
+
+
+SOURCE = Source(
+    name="sst",
+    official=OFFICIAL,
+    homepage="https://nlp.stanford.edu/sentiment/",
+    version="2.0.0",
+    splits={"train": 6_920, "dev": 872, "test": 1_821},
+    labels=LABEL_NAMES,
+    pair=False,
+    rationales=False,
+    examples=examples,
+    words=sst_words,
+    arrange=official_splits,
+    expected={"train": 6_356, "dev": 822, "test": 1_726},
+)
