@@ -20,8 +20,12 @@ from flax_attnat.perturbation.attention import READINGS
 TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at", "word_iat")
 ENCODERS = ("bilstm", "cnn", "average")
 ATTENTIONS = ("additive", "scaled_dot")
-DATASETS = ("planted", "sst")
+DATASETS = (
+    *("planted", "simulated1", "simulated2", "simulated3", "custom"),
+    *("sst", "imdb", "newsgroups", "ag_news", "babi1", "babi2", "babi3", "cnn", "snli", "multi_nli", "movies"),
+)
 SELECTIONS = ("auc", "accuracy")
+PERTURBED = ("passage", "both")
 
 
 class ConfigError(ValueError):
@@ -35,25 +39,34 @@ class DataConfig:
     Attributes:
       raw_dir: folder with the official archives (or their extracted folders); empty: download them.
       data_dir: folder of the prepared records; empty: `~/tensorflow_datasets`.
-      vectors: path of pretrained word vectors (.vec, .txt or .gz, word2vec or GloVe text); empty: random vectors.
+      train: file of the training texts (CSV, TSV or JSONL); only read by the dataset custom, like the next two.
+      dev: file of the dev texts; empty: a tenth of the training texts.
+      test: file of the test texts; empty: a tenth of the training texts.
+      vectors: pretrained word vectors: `fasttext-simple`, `glove-840b`, or the path of a file (word2vec or GloVe text,
+        plain, .gz or .zip); empty: random vectors.
       min_length: keep a text of n tokens if n > min_length; -1 keeps all.
       max_length: keep a text of n tokens if n < max_length; -1 keeps all.
+      truncate: a longer text (or query) is cut off after this many words, and counted.
       min_df: a training word enters the vocabulary if at least this many training texts hold it.
       bucket_widths: padded widths, ascending; a text goes to the first that holds it; wider ones are added as needed.
     """
 
     raw_dir: str = ""
     data_dir: str = ""
+    train: str = ""
+    dev: str = ""
+    test: str = ""
     vectors: str = ""
     min_length: int = -1
     max_length: int = -1
+    truncate: int = 4096
     min_df: int = 1
     bucket_widths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The single-sequence classifier.
+    """The classifier.
 
     Attributes:
       encoder: one of ENCODERS.
@@ -95,11 +108,13 @@ class WordConfig:
       normalise: normalise the embedding table by training unigram frequencies, inside the loss.
       neighbours: K, nearest neighbours per word (word_iat).
       per_word: normalise the neighbour coefficients for each word (Sato's released code), not over the sentence.
+      perturb: one of PERTURBED: "passage", only the words of the passage or premise; "both", the query's too.
     """
 
     normalise: bool = True
     neighbours: int = 10
     per_word: bool = False
+    perturb: str = "passage"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,6 +169,7 @@ _CHOICES = {
     "model.encoder": ENCODERS,
     "model.attention": ATTENTIONS,
     "training.selection": SELECTIONS,
+    "word.perturb": PERTURBED,
     "training.matmul_precision": ("bfloat16", "tensorfloat32", "float32"),
 }
 _RANGES = {
@@ -161,6 +177,7 @@ _RANGES = {
     "adversarial_weight": (0, math.inf),
     "data.min_length": (-1, math.inf),
     "data.max_length": (-1, math.inf),
+    "data.truncate": (1, math.inf),
     "data.min_df": (1, math.inf),
     "model.embedding_size": (1, math.inf),
     "model.hidden_size": (1, math.inf),
@@ -274,6 +291,12 @@ def _check(config: Config) -> None:
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or not all(0 <= s < 2**31 for s in config.seeds):
         raise ConfigError(
             f"config.seeds must be one or more different numbers from 0 to 2147483647; got {config.seeds!r}."
+        )
+    if (config.dataset == "custom") != bool(config.data.train):
+        raise ConfigError(
+            "config.data.train names the file that the dataset custom is trained on: give both"
+            f" --config.dataset=custom and --config.data.train=FILE, or neither; got dataset {config.dataset!r} and"
+            f" train {config.data.train!r}."
         )
     if config.model.encoder == "cnn" and config.model.hidden_size % 2:
         raise ConfigError(

@@ -5,6 +5,7 @@ every word vector they try.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_attnat.config import Config
-from flax_attnat.models.single import Model
+from flax_attnat.models.model import Model, absent_logit
 from flax_attnat.perturbation.attention import attention_at, attention_iat, random_perturbation
 from flax_attnat.perturbation.loss import Aux, adversarial_loss
 from flax_attnat.perturbation.word import word_at, word_iat
@@ -68,13 +69,31 @@ def binary_cross_entropy(logits: Array, labels: Array, pos_weight: float | Array
     return -(pos_weight * y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z))
 
 
+def softmax_cross_entropy(logits: Array, labels: Array) -> Array:
+    """`-log softmax(z)_y`: losses `[B]` of logits `[B, C]` and labels `[B]`.
+
+    A row whose label is impossible has the loss of the least normal probability, and no gradient.
+    """
+    places = labels[:, None]
+    log_probability = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), places, axis=-1)[:, 0]
+    absent = jnp.take_along_axis(logits, places, axis=-1)[:, 0] == absent_logit(logits.dtype)
+    return -jnp.where(absent, math.log(jnp.finfo(logits.dtype).tiny), log_probability)
+
+
+def example_losses(logits: Array, labels: Array, pos_weight: float | Array = 1.0) -> Array:
+    """Losses `[B]`: binary cross-entropy of logits `[B, 1]`, where alone `pos_weight` counts, else softmax's."""
+    if logits.shape[-1] == 1:
+        return binary_cross_entropy(logits, labels, pos_weight)
+    return softmax_cross_entropy(logits, labels)
+
+
 def build_objective(config: Config, model: Model, pos_weight: float = 1.0) -> Objective:
     """The objective of `config.technique`: `L(0) + lambda L(r)`, averaged over the real rows of the batch.
 
     Args:
       config: technique, reading, options of the word techniques.
       model: the four functions.
-      pos_weight: weight of the positive class, `n_neg / n_pos` of the training split.
+      pos_weight: weight of the positive class, `n_neg / n_pos` of the training split; read where there is one logit.
 
     Returns:
       A pure function of parameters, batch, hyper-parameters, a key (consumed) and, for word_iat, neighbours `[V, K]`.
@@ -99,11 +118,11 @@ def build_objective(config: Config, model: Model, pos_weight: float = 1.0) -> Ob
             return attention_iat(loss_fn, scores, mask, epsilon, reading=config.reading)
 
         def word_delta(loss_fn: LossFn, words: Array, mask: Array) -> Array:
-            """Perturbation of the word vectors `[B, T, E]`."""
+            """Perturbation of the word vectors `[B, W, E]`."""
             if name == "word_at":
                 return word_at(loss_fn, words, mask, epsilon)
             assert neighbours is not None
-            table, ids = jax.lax.stop_gradient(model.table(params)), neighbours[batch.tokens]
+            table, ids = jax.lax.stop_gradient(model.table(params)), neighbours[model.tokens(batch)[0]]
             return word_iat(loss_fn, words, table, ids, mask, epsilon, per_word=config.word.per_word)
 
         on_words = name.startswith("word_")
@@ -126,8 +145,8 @@ class LossParts(NamedTuple):
     Attributes:
       losses: `losses(closed, delta) -> [B]`.
       closed: pytree of everything the losses depend on besides the delta; what stands here is computed once per step.
-      like: what the delta is added to: scores `[B, T]` or word vectors `[B, T, E]`.
-      mask: `[B, T]`, true on real tokens.
+      like: what the delta is added to: scores `[B, T]` or word vectors `[B, W, E]`.
+      mask: `[B, T]` or `[B, W]`, true where the delta may differ from zero.
     """
 
     losses: Callable[[Any, Array], Array]
@@ -144,24 +163,23 @@ def _attention_parts(model: Model, params: Params, batch: Batch, key: Array, pos
     def losses(closed: Any, delta: Array) -> Array:
         """Per-example losses `[B]` with `delta` `[B, T]` added to the scores."""
         params, encoded, scores = closed
-        return binary_cross_entropy(model.classify(params, encoded, scores + delta, key), batch.label, pos_weight)
+        return example_losses(model.classify(params, encoded, scores + delta, key), batch.label, pos_weight)
 
     return LossParts(losses, (params, encoded, scores), scores, encoded.mask)
 
 
 def _word_parts(model: Model, params: Params, batch: Batch, key: Array, pos_weight: float) -> LossParts:
-    """Loss as a function of a delta on the word vectors `[B, T, E]`: everything after them runs for each delta."""
+    """Loss as a function of a delta on the word vectors `[B, W, E]`: everything after them runs for each delta."""
     words = model.embed(params, batch, key)
-    mask = jnp.arange(words.shape[1])[None, :] < batch.length[:, None]
 
     def losses(closed: Any, delta: Array) -> Array:
-        """Per-example losses `[B]` with `delta` `[B, T, E]` added to the word vectors."""
+        """Per-example losses `[B]` with `delta` `[B, W, E]` added to the word vectors."""
         params, words = closed
         encoded = model.encode(params, words + delta, batch)
         logits = model.classify(params, encoded, model.score(params, encoded), key)
-        return binary_cross_entropy(logits, batch.label, pos_weight)
+        return example_losses(logits, batch.label, pos_weight)
 
-    return LossParts(losses, (params, words), words, mask)
+    return LossParts(losses, (params, words), words, model.tokens(batch)[1])
 
 
 def _vanilla_losses(parts: LossParts) -> tuple[Array, Aux]:

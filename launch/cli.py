@@ -62,12 +62,20 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
         return 130
 
 
-def flag_values(argv: Sequence[str], strings: dict[str, str], *, config: bool) -> flags.FlagValues:
+def has_flag(argv: Sequence[str], name: str) -> bool:
+    """Whether a command line has the flag `--NAME`, with or without a value."""
+    return any(re.fullmatch(f"--?{name}(=.*)?", argument, re.DOTALL) for argument in argv[1:])
+
+
+def flag_values(
+    argv: Sequence[str], strings: Mapping[str, str], *, switches: Mapping[str, str] | None = None, config: bool
+) -> flags.FlagValues:
     """Parses a command line of `--NAME=VALUE` flags and, if asked, of `--config=FILE --config.FIELD=VALUE`.
 
     Args:
       argv: program name and arguments.
       strings: flag names and their help.
+      switches: flags without a value, and their help.
       config: whether `--config` is expected.
 
     Raises:
@@ -77,6 +85,8 @@ def flag_values(argv: Sequence[str], strings: dict[str, str], *, config: bool) -
     values = flags.FlagValues()
     for name, text in strings.items():
         flags.DEFINE_string(name, None, text, flag_values=values)
+    for name, text in (switches or {}).items():
+        flags.DEFINE_boolean(name, False, text, flag_values=values)
     if config:
         _check_overrides(argv)
         config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=list(argv))

@@ -1,7 +1,8 @@
 """What a person sees while training runs: a bar on a terminal, plain lines otherwise; and the closing table."""
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from rich import box
@@ -11,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from flax_attnat.training import loop
+
+# Columns of text; the others hold figures.
+LEFT = ("technique", "split", "data set", "data", "largest class")
 
 
 class Display:
@@ -67,6 +71,25 @@ class Display:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+@contextlib.contextmanager
+def preparing(console: Console, title: str = "") -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on a terminal for as long as data are prepared; gives what takes `(what, done, total)`.
+
+    Args:
+      console: where to; without a terminal nothing is shown.
+      title: stands before what is done.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(escape(title), total=None)
+
+        def update(what: str, done: int, total: int | None) -> None:
+            """Moves the bar."""
+            bar.update(task, description=escape(f"{title}: {what}" if title else what), completed=done, total=total)
+
+        yield update
+
+
 def epoch_summary(lines: Iterable[Mapping[str, Any]]) -> str:
     """One line of text for an epoch: loss, dev metric and norm of the perturbation, as means over the running runs."""
     lines = list(lines)
@@ -92,7 +115,7 @@ def results_table(title: str, rows: Iterable[Mapping[str, str]]) -> Table:
     rows = list(rows)
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in rows[0]:
-        table.add_column(escape(name), justify="left" if name in ("technique", "split") else "right", no_wrap=True)
+        table.add_column(escape(name), justify="left" if name in LEFT else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row.values()))
     return table

@@ -1,54 +1,144 @@
-"""Prepares a data set and shows what is in it: sizes, lengths, vocabulary, class balance; "partial" if not whole.
+"""Prepares data sets and shows what is in them: sizes, lengths, vocabulary, class balance; "partial" if not whole.
 
     python -m launch.prepare --config=configs/sst.py --config.data.raw_dir=DIR
+    python -m launch.prepare --all --raw_dir=DIR
+    python -m launch.prepare --check FILE
 
 Flags:
   --config=FILE                   an experiment of configs/
   --config.data.raw_dir=DIR       folder with the official archive; without it the archive is downloaded
   --config.data.data_dir=DIR      where prepared records go (default ~/tensorflow_datasets)
-  --config.data.vectors=FILE      word vectors, whose coverage of the vocabulary is shown
+  --config.data.vectors=NAME      word vectors, whose coverage of the vocabulary is shown: fasttext-simple, glove-840b
+                                  or a file
   --config.FIELD=VALUE            any other field, --config.data.min_length=5 say
+  --all                           every data set that has a raw file, each as its file in configs/ wants it; what
+                                  cannot be had is named with the reason
+  --raw_dir=DIR, --data_dir=DIR   with --all: as above
+  --check FILE                    looks over a CSV, TSV or JSONL file of your own and lists every bad row
 
-Preparing again is quick: records that are there are read.
+Preparing again is quick: texts are cut into words once, and kept.
 
-Exit codes: 0 done, 2 the command or its data cannot be used.
+Exit codes: 0 done, 2 the command or its data cannot be used, or --check found bad rows.
 """
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from rich.console import Console
 
+from flax_attnat.config import Config, parse
+from flax_attnat.data import catalogue, custom
+from flax_attnat.data.dataset import Dataset
+from flax_attnat.data.errors import DataError
 from flax_attnat.data.load import load, load_vectors
 from launch import cli
-from launch.display import results_table
+from launch.display import preparing, results_table
 from launch.train import show_coverage
+
+PLACES = {"raw_dir": "folder with the official archives", "data_dir": "where prepared records go"}
 
 
 def main(argv: Sequence[str]) -> int:
     """Prepares what the command line says; returns the exit code."""
-    config = cli.read_config(cli.flag_values(argv, {}, config=True))
     console = cli.console()
-    dataset = load(config)
-    rows = []
+    if cli.has_flag(argv, "check"):
+        return check(console, cli.flag_values(argv, {"check": "a file of your own"}, config=False).check)
+    if cli.has_flag(argv, "all"):
+        values = cli.flag_values(argv, PLACES, switches={"all": "every data set"}, config=False)
+        return prepare_all(console, {name: getattr(values, name) or "" for name in PLACES})
+    config = cli.read_config(cli.flag_values(argv, {}, config=True))
+    with preparing(console) as progress:
+        dataset = load(config, progress)
+    console.print(results_table(_title(dataset), list(split_rows(dataset, _expected(config.dataset)))))
+    show_notes(console, dataset)
+    show_coverage(console, load_vectors(config, dataset.vocabulary))
+    return 0
+
+
+def prepare_all(console: Console, places: Mapping[str, str]) -> int:
+    """One table of everything that could be had, and the reasons for what could not."""
+    rows, missing = [], {}
+    for name in catalogue.NAMES:
+        try:
+            with preparing(console, name) as progress:
+                dataset = load(_config(name, places), progress)
+        except DataError as error:
+            missing[name] = str(error)
+            continue
+        rows += [{"data set": name} | row for row in split_rows(dataset, _expected(name))]
+        show_notes(console, dataset)
+    if rows:
+        console.print(results_table("prepared data sets", rows))
+    for name, reason in missing.items():
+        show(console, f"{name} was not prepared: {reason}")
+    return 0 if rows else cli.USAGE
+
+
+def check(console: Console, path: str) -> int:
+    """Lists every bad row of a user's file; the exit code says whether there are any."""
+    report = custom.check(path)
+    for problem in report.problems:
+        show(console, problem.sentence())
+    for sentence, count in sorted(report.notes.items()):
+        show(console, f"note: {count:,} {sentence}")
+    labels = ", ".join(f"{label} {count:,}" for label, count in report.labels.items())
+    bad = len({problem.row for problem in report.problems})
+    show(
+        console,
+        f"{path}: {report.rows:,} rows of the form {report.form}, {bad:,} of them bad; labels: {labels or 'none'}",
+    )
+    return cli.USAGE if report.problems else 0
+
+
+def show(console: Console, sentence: str) -> None:
+    """Prints one sentence as it is, on one line."""
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def split_rows(dataset: Dataset, expected: Mapping[str, int]) -> Iterator[dict[str, str]]:
+    """One row of the table per split."""
     for name, split in dataset.splits.items():
         lengths = np.array([len(tokens) for tokens in split.tokens])
         unknown = float(np.mean(np.concatenate(split.tokens) == 1)) if lengths.sum() else 0.0
-        rows.append(
-            {
-                "split": name,
-                "n": f"{len(lengths):,}",
-                "mean length": f"{lengths.mean():.1f}",
-                "longest": str(lengths.max()),
-                "unknown words": f"{unknown:.1%}",
-                dataset.label_names[1]: f"{np.mean(split.labels == 1):.1%}",
-            }
-        )
-    mark = f" ({dataset.mark} data)" if dataset.mark else ""
-    console.print(results_table(f"{dataset.name}{mark}", rows))
-    console.print(f"vocabulary: {len(dataset.vocabulary.words) - 2:,} words of the training split", highlight=False)
-    show_coverage(console, load_vectors(config, dataset.vocabulary))
-    return 0
+        classes = np.bincount(split.labels, minlength=len(dataset.label_names))
+        largest = dataset.label_names[int(classes.argmax())]
+        row = {"split": name, "n": f"{len(lengths):,}"}
+        if expected:
+            fewer, more = len(lengths) < expected[name], len(lengths) > expected[name]
+            row["expected"] = f"{expected[name]:,}"
+            row["data"] = "partial" if fewer else "more" if more else "whole"
+        yield row | {
+            "mean length": f"{lengths.mean():.1f}",
+            "longest": f"{lengths.max():,}",
+            "vocabulary": f"{len(dataset.vocabulary.words) - 2:,}",
+            "unknown": f"{unknown:.1%}",
+            "largest class": f"{classes.max() / len(lengths):.1%} {largest} (of {len(classes)})",
+        }
+
+
+def show_notes(console: Console, dataset: Dataset) -> None:
+    """Prints what reading brought up."""
+    for sentence, count in dataset.notes:
+        show(console, f"{dataset.name}: {count:,} {sentence}")
+
+
+def _title(dataset: Dataset) -> str:
+    """Name and mark of a data set."""
+    return f"{dataset.name} ({dataset.mark} data)" if dataset.mark else dataset.name
+
+
+def _expected(name: str) -> Mapping[str, int]:
+    """The sizes that the whole official file gives; empty for data without one."""
+    return catalogue.source(name).expected if name in catalogue.NAMES else {}
+
+
+def _config(name: str, places: Mapping[str, str]) -> Config:
+    """The configuration of `configs/NAME.py`, with raw and prepared data in the given places."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.data.update(places)
+    return parse(config)
 
 
 if __name__ == "__main__":

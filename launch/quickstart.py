@@ -90,12 +90,12 @@ def heat_map(dataset: Dataset, found: Mapping[str, SplitInstances]) -> str:
         size = len(record.words)
         columns = []
         for technique, instances in found.items():
-            probability = float(instances.probability[0, place])
-            said = int(probability > 0.5)
+            probability = instances.probability[0, place]
+            said = int(probability.argmax())
             columns.append(
                 Column(
                     title=technique,
-                    prediction=f"{dataset.label_names[said]} {max(probability, 1 - probability):.2f}",
+                    prediction=f"{dataset.label_names[said]} {probability.max():.2f}",
                     right=said == record.label,
                     attention=np.asarray(instances.attention[0, place, :size]).tolist(),
                     importance=np.asarray(instances.importance[0, place, :size]).tolist(),

@@ -13,7 +13,9 @@ import pytest
 from flax_attnat.config import READINGS, Config, ModelConfig
 from flax_attnat.data import planted
 from flax_attnat.data.vocabulary import encode, fit_vocabulary
-from flax_attnat.models.single import EmbeddingInit, Model, build
+from flax_attnat.models.embedding import EmbeddingInit
+from flax_attnat.models.model import Model
+from flax_attnat.models.single import build_single
 from flax_attnat.objective import Hparams, Objective, StepSums, binary_cross_entropy, build_objective
 from flax_attnat.perturbation.attention import attention_at, attention_iat
 from flax_attnat.perturbation.word import nearest_neighbours, word_at, word_iat
@@ -125,10 +127,11 @@ def test_empty_rows_and_rows_of_weight_0_give_finite_gradients(technique: str) -
 @functools.cache
 def learnable() -> tuple[list[Batch], np.ndarray]:
     """Four batches of 16 reviews of the data set `planted`, which a model can learn by heart, and word frequencies."""
-    records = planted.generate()["train"][:64]
-    vocabulary = fit_vocabulary(record.words for record in records)
-    texts = [encode(vocabulary, record.words) for record in records]
-    labels = [record.label for record in records]
+    examples = planted.generate()["train"][:64]
+    words = [example.text.split() for example in examples]
+    vocabulary = fit_vocabulary(words)
+    texts = [encode(vocabulary, text) for text in words]
+    labels = [planted.LABEL_NAMES.index(example.label) for example in examples]
     width = max(len(text) for text in texts)
     batches = [as_batch(texts[i : i + 16], labels[i : i + 16], [1.0] * 16, width) for i in range(0, 64, 16)]
     return batches, vocabulary.counts / vocabulary.counts.sum()
@@ -137,7 +140,7 @@ def learnable() -> tuple[list[Batch], np.ndarray]:
 @functools.cache
 def learner(config: ModelConfig, normalise: bool) -> tuple[Model, Params]:
     """A model over the words of those reviews, and its parameters."""
-    model = build(config, EmbeddingInit(learnable()[1]), normalise=normalise)
+    model = build_single(config, EmbeddingInit(learnable()[1]), normalise=normalise)
     return model, jax.jit(model.init)(jax.random.key(0))
 
 
@@ -190,7 +193,7 @@ def test_attention_techniques_cost_the_arithmetic_of_vanilla() -> None:
         """Floating-point operations of one gradient with an encoder of ordinary width."""
         config, _ = small(technique)
         sizes = ModelConfig(encoder="cnn", embedding_size=64, hidden_size=32)
-        model = build(sizes, EmbeddingInit(np.full(VOCABULARY, 1 / VOCABULARY)))
+        model = build_single(sizes, EmbeddingInit(np.full(VOCABULARY, 1 / VOCABULARY)))
         return lowered(config, model, batch, key).cost_analysis()["flops"]  # type: ignore[index]
 
     vanilla = flops("vanilla")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from flax_attnat.data.archive import find_raw
@@ -17,7 +18,7 @@ class _LocalInfo(tfds.core.DatasetInfo):
         """Nothing: the original makes a temporary folder outside the data folder."""
 
 
-class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Reads the raw file from `DownloadConfig(manual_dir=...)`; prepare with `file_format="array_record"`.
 
     A dataset's package holds `class Builder(SourceBuilder)` with its `SOURCE` and release notes, and the files
@@ -39,8 +40,8 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if source.pair:
             features["query"] = tfds.features.Text()
         if source.rationales:
-            features["rationale"] = tfds.features.Sequence(tfds.features.Scalar(dtype="int32"))
-            features["has_rationale"] = tfds.features.Scalar(dtype="bool")
+            features["rationale"] = tfds.features.Sequence(tfds.features.Scalar(dtype=np.int32))
+            features["has_rationale"] = tfds.features.Scalar(dtype=np.bool_)
         features["group"] = tfds.features.Text()
         return _LocalInfo(
             builder=self,

@@ -6,7 +6,10 @@ from typing import Any
 from flax_attnat.data.source import Source
 
 # A package `flax_attnat.data.NAME` with `source.py` (SOURCE) and `NAME_dataset_builder.py` (Builder) for each.
-NAMES = ("sst",)
+NAMES = (
+    *("sst", "imdb", "newsgroups", "ag_news", "babi1", "babi2", "babi3", "cnn", "snli", "multi_nli"),
+    "movies",
+)
 
 
 def source(name: str) -> Source:

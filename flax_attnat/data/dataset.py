@@ -1,5 +1,6 @@
-"""What a dataset is once it is read: texts, their words and ids, labels, rationales, and the vocabulary."""
+"""What a dataset is once it is read: words and ids, labels, rationales, and the vocabulary."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,19 +9,19 @@ from flax_attnat.data.vocabulary import Vocabulary
 
 
 class Record(NamedTuple):
-    """One labelled text as a builder or a generator gives it.
+    """One labelled text, as a person reads it.
 
     Attributes:
-      text: the text as in the source.
-      words: the text after the dataset's text rules.
+      words: the text (passage, premise) after the dataset's text rules.
       label: class id.
-      rationale: positions in `words` that decide the label, or None where the source has none.
+      rationale: places in `words` that decide the label, or None where the source has none.
+      query: the words of the question or hypothesis; empty in single-sequence datasets.
     """
 
-    text: str
     words: tuple[str, ...]
     label: int
     rationale: tuple[int, ...] | None = None
+    query: tuple[str, ...] = ()
 
 
 class Split(NamedTuple):
@@ -30,11 +31,15 @@ class Split(NamedTuple):
       records: N records in the order of the source.
       tokens: N int32 arrays of word ids, one per word.
       labels: `[N]` int32.
+      queries: N int32 arrays of the queries' word ids; None in single-sequence datasets.
+      groups: N names of parts that are also measured by themselves, "" for none; None where there are no parts.
     """
 
-    records: list[Record]
+    records: Sequence[Record]
     tokens: list[np.ndarray]
     labels: np.ndarray
+    queries: list[np.ndarray] | None = None
+    groups: list[str] | None = None
 
 
 class Dataset(NamedTuple):
@@ -43,9 +48,12 @@ class Dataset(NamedTuple):
     Attributes:
       name: its name in the configuration.
       splits: "train", "dev", "test".
-      vocabulary: fitted on the training split before any length filter.
+      vocabulary: fitted on the training split before the length filter.
       label_names: names of the classes, by id.
-      mark: "" for the official data, else "synthetic" or "partial": shown beside every number.
+      mark: "" for the official data, else "synthetic", "simulated" or "partial": shown beside every number.
+      entity_classes: `[V]` int32 class id of a word that names a class, else -1; None where every class is possible
+        whatever the text says.
+      notes: what the user should know, each with how often.
     """
 
     name: str
@@ -53,3 +61,5 @@ class Dataset(NamedTuple):
     vocabulary: Vocabulary
     label_names: tuple[str, ...]
     mark: str
+    entity_classes: np.ndarray | None = None
+    notes: tuple[tuple[str, int], ...] = ()

@@ -1,37 +1,50 @@
 """From a configuration to a dataset, ready for batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 
 from flax_attnat.config import Config
+from flax_attnat.data import corpora
+from flax_attnat.data.corpus import Part, Progress, Ragged, join
 from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.errors import DataError
-from flax_attnat.data.text import sst_words
-from flax_attnat.data.vectors import Vectors, read_vectors
-from flax_attnat.data.vocabulary import Vocabulary, encode, fit_vocabulary
+from flax_attnat.data.source import Notes, Rows
+from flax_attnat.data.vectors import Vectors, find_vectors, read_vectors
+from flax_attnat.data.vocabulary import Vocabulary, fit_numbers
 
 
-def load(config: Config) -> Dataset:
+def load(config: Config, progress: Progress = lambda what, done, total: None) -> Dataset:
     """The dataset that `config.dataset` names, prepared first if need be.
 
     The vocabulary is fitted on the whole training split, before the length filter.
 
+    Args:
+      config: dataset, places of files, length filter, least frequency, truncation.
+      progress: told what is being prepared, how much of it is done, and how much there is.
+
     Raises:
       DataError: a raw or prepared file cannot be used, or the length filter leaves a split without texts.
     """
-    readers = {"planted": _planted, "sst": _sst}
-    if config.dataset not in readers:
-        raise DataError(
-            f"config.dataset: there is no loader for {config.dataset!r}; it must be one of {', '.join(readers)}."
-        )
-    records, label_names, mark = readers[config.dataset](config)
-    vocabulary = fit_vocabulary((record.words for record in records["train"]), config.data.min_df)
-    splits = {name: _split(name, found, vocabulary, config) for name, found in records.items()}
-    return Dataset(config.dataset, splits, vocabulary, label_names, mark)
+    found = corpora.find(config, progress)
+    corpus, notes = found.corpus, Notes(found.corpus.notes)
+    rows = found.arrange({name: part.table() for name, part in corpus.parts.items()}, _keep(config), notes)
+    parts = {name: _gather(corpus.parts, taken) for name, taken in rows.items()}
+    train = parts["train"].text
+    named = corpus.labels if found.entity_prefix else ()
+    vocabulary, ids = fit_numbers(corpus.words, train.values, train.lengths(), config.data.min_df, named)
+    classes = _entity_classes(vocabulary, corpus.labels) if found.entity_prefix else None
+    splits = {}
+    for name, part in parts.items():
+        kept = _fit(config, name, part, notes)
+        if classes is not None:
+            kept = _answerable(kept, ids, classes, notes)
+        splits[name] = _split(kept, corpus.words, ids, pair=found.pair)
+    return Dataset(config.dataset, splits, vocabulary, corpus.labels, found.mark, classes, tuple(sorted(notes.items())))
 
 
-def load_vectors(config: Config, vocabulary: Vocabulary) -> Vectors | None:
+def load_vectors(config: Config, vocabulary: Vocabulary, progress: Progress = lambda *_: None) -> Vectors | None:
     """The pretrained vectors of the vocabulary's words from `config.data.vectors`, or None where it is empty.
 
     Raises:
@@ -39,43 +52,105 @@ def load_vectors(config: Config, vocabulary: Vocabulary) -> Vectors | None:
     """
     if not config.data.vectors:
         return None
-    return read_vectors(config.data.vectors, vocabulary.words, config.model.embedding_size)
+    path = find_vectors(
+        config.data.vectors,
+        config.data.raw_dir,
+        config.data.data_dir,
+        progress=lambda done, total: progress("downloading bytes", done, total),
+    )
+    return read_vectors(path, vocabulary.words, config.model.embedding_size)
 
 
-_Found = tuple[dict[str, list[Record]], tuple[str, ...], str]
-"""Records by split, label names, mark."""
+class Records(Sequence[Record]):
+    """The records of a split, each put into words when it is asked for.
 
+    Args:
+      part: the split's columns.
+      words: the words by number.
+    """
 
-def _planted(config: Config) -> _Found:
-    """The synthetic texts."""
-    from flax_attnat.data.planted import generate
+    def __init__(self, part: Part, words: tuple[str, ...]) -> None:
+        self._part, self._words = part, words
+        self._text, self._query = part.text.rows(), part.query.rows()
+        self._rationale = part.rationale.rows()
 
-    return generate(), ("negative", "positive"), "synthetic"
+    def __len__(self) -> int:
+        return len(self._part.labels)
 
-
-def _sst(config: Config) -> _Found:
-    """The Stanford Sentiment Treebank through its builder."""
-    from flax_attnat.data.prepared import read_prepared
-    from flax_attnat.data.sst.source import LABEL_NAMES, MEMBERS, OFFICIAL, OFFICIAL_SIZES
-    from flax_attnat.data.sst.sst_dataset_builder import Builder
-
-    prepared = read_prepared(Builder, OFFICIAL, MEMBERS.values(), config.data.raw_dir, config.data.data_dir)
-    records: dict[str, list[Record]] = {}
-    for split in MEMBERS:
-        texts = [(row["text"].decode("utf-8"), int(row["label"])) for row in prepared[split]]
-        records[split] = [Record(text, sst_words(text), label) for text, label in texts]
-    official = {split: len(found) for split, found in records.items()} == OFFICIAL_SIZES
-    return records, LABEL_NAMES, "" if official else "partial"
-
-
-def _split(name: str, records: Sequence[Record], vocabulary: Vocabulary, config: Config) -> Split:
-    """The records that pass the length filter, with their ids and labels."""
-    low, high = config.data.min_length, config.data.max_length
-    kept = [record for record in records if len(record.words) > low and (high == -1 or len(record.words) < high)]
-    if not kept:
-        raise DataError(
-            f"{config.dataset}: none of the {len(records):,} texts of the split {name} has more than"
-            f" config.data.min_length={low} and fewer than config.data.max_length={high} words; widen these bounds."
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Record]: ...
+    def __getitem__(self, place: int | slice) -> Record | list[Record]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        known = bool(self._part.has_rationale[place])
+        return Record(
+            words=tuple(self._words[number] for number in self._text[place]),
+            label=int(self._part.labels[place]),
+            rationale=tuple(self._rationale[place].tolist()) if known else None,
+            query=tuple(self._words[number] for number in self._query[place]),
         )
-    tokens = [encode(vocabulary, record.words) for record in kept]
-    return Split(kept, tokens, np.array([record.label for record in kept], np.int32))
+
+
+def _keep(config: Config) -> Callable[[np.ndarray], np.ndarray]:
+    """The configured length filter: `min_length < n < max_length`."""
+    low, high = config.data.min_length, config.data.max_length
+    return lambda lengths: (lengths > low) & ((high == -1) | (lengths < high))
+
+
+def _gather(parts: Mapping[str, Part], rows: Rows) -> Part:
+    """The given rows of the prepared splits, one after another."""
+    return join([parts[name].take(index) for name, index in rows])
+
+
+def _fit(config: Config, name: str, part: Part, notes: Notes) -> Part:
+    """The texts that pass the length filter, none longer than `config.data.truncate`."""
+    index = np.flatnonzero(_keep(config)(part.text.lengths()))
+    if not index.size:
+        raise DataError(
+            f"{config.dataset}: none of the {len(part.labels):,} texts of the split {name} has more than"
+            f" config.data.min_length={config.data.min_length} and fewer than"
+            f" config.data.max_length={config.data.max_length} words; widen these bounds."
+        )
+    part, most = part.take(index), config.data.truncate
+    _count(notes, "texts are empty", int(np.sum(part.text.lengths() == 0)))
+    for what, column in (("texts", part.text), ("queries", part.query)):
+        sentence = f"{what} were cut off at {most:,} words (config.data.truncate)"
+        _count(notes, sentence, int(np.sum(column.lengths() > most)))
+    inside = part.rationale.values < most
+    row = np.repeat(np.arange(len(part.labels)), part.rationale.lengths())
+    lengths = np.bincount(row[inside], minlength=len(part.labels))
+    rationale = Ragged(part.rationale.values[inside], np.cumsum(lengths))
+    return part._replace(text=part.text.head(most), query=part.query.head(most), rationale=rationale)
+
+
+def _answerable(part: Part, ids: np.ndarray, classes: np.ndarray, notes: Notes) -> Part:
+    """The texts that still hold the word which names their class."""
+    rows = part.text.rows()
+    holds = [label in classes[ids[row]] for row, label in zip(rows, part.labels, strict=True)]
+    _count(notes, "texts do not hold their answer and were dropped", len(holds) - sum(holds))
+    return part.take(np.flatnonzero(holds))
+
+
+def _count(notes: Notes, sentence: str, times: int) -> None:
+    """Adds to a note, unless nothing happened."""
+    if times:
+        notes[sentence] += times
+
+
+def _entity_classes(vocabulary: Vocabulary, labels: Iterable[str]) -> np.ndarray:
+    """For each word of the vocabulary the class that it names, or -1, `[V]` int32."""
+    numbers = {label: number for number, label in enumerate(labels)}
+    return np.array([numbers.get(word, -1) for word in vocabulary.words], np.int32)
+
+
+def _split(part: Part, words: tuple[str, ...], ids: np.ndarray, *, pair: bool) -> Split:
+    """A split with the vocabulary's ids."""
+    return Split(
+        records=Records(part, words),
+        tokens=Ragged(ids[part.text.values], part.text.ends).rows(),
+        labels=part.labels,
+        queries=Ragged(ids[part.query.values], part.query.ends).rows() if pair else None,
+        groups=list(part.groups) if any(part.groups) else None,
+    )

@@ -20,9 +20,10 @@ true one, so no classifier is expected above 1 - NOISE. Classes are exactly bala
 import random
 from collections.abc import Sequence
 
-from flax_attnat.data.dataset import Record
+from flax_attnat.data.source import Example
 
 NOISE = 0.04
+LABEL_NAMES = ("negative", "positive")
 SIZES = {"train": 2400, "dev": 400, "test": 400}
 
 # At one half the polarity words alone would say nothing to start learning from; far below it a bag of words does well.
@@ -134,9 +135,9 @@ def _review(rng: random.Random, positive: bool) -> tuple[tuple[str, ...], tuple[
     return tuple(words), rationale
 
 
-def _split(rng: random.Random, size: int, seen: set[tuple[str, ...]]) -> list[Record]:
+def _split(rng: random.Random, size: int, seen: set[tuple[str, ...]]) -> list[Example]:
     """Writes the reviews of one split, none of them in `seen`, to which they are added."""
-    records: list[tuple[float, int, Record]] = []
+    records: list[tuple[float, int, Example]] = []
     while len(records) < size:
         number = len(records)
         positive = number % 2 == 1
@@ -145,21 +146,21 @@ def _split(rng: random.Random, size: int, seen: set[tuple[str, ...]]) -> list[Re
             continue
         seen.add(words)
         wrong = number < round(NOISE * size)  # classes alternate, so both lose the same share
-        record = Record(" ".join(words), words, int(positive != wrong), rationale)
+        record = Example(" ".join(words), LABEL_NAMES[positive != wrong], rationale=rationale)
         records.append((rng.random(), number, record))
     return [record for _, _, record in sorted(records)]
 
 
-def generate(seed: int = 0) -> dict[str, list[Record]]:
+def generate(seed: int = 0) -> dict[str, list[Example]]:
     """Writes the data set; the same seed gives the same reviews on every platform and version.
 
     Args:
       seed: chooses the reviews and the wrong labels.
 
     Returns:
-      2,400 records under "train", 400 under "dev" and 400 under "test"; label 0 is negative, 1 positive.
+      2,400 examples under "train", 400 under "dev" and 400 under "test", labelled "negative" or "positive".
 
-    >>> [len(records) for records in generate(0).values()]
+    >>> [len(examples) for examples in generate(0).values()]
     [2400, 400, 400]
     """
     rng = random.Random(seed)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_attnat.data.archive import Official
+from flax_attnat.data.errors import DataError
 
 
 class Example(NamedTuple):
@@ -99,7 +100,9 @@ def official_splits(tables: Mapping[str, Table], keep: Keep, notes: Notes) -> di
     return whole(tables, {name: name for name in ("train", "dev", "test")})
 
 
-def hold_out(rows: np.ndarray, labels: np.ndarray, share: float, seed: int, *, stratify: bool) -> tuple[np.ndarray, ...]:
+def hold_out(
+    rows: np.ndarray, labels: np.ndarray, share: float, seed: int, *, stratify: bool
+) -> tuple[np.ndarray, ...]:
     """Splits `rows` `[N]` in two as scikit-learn's `train_test_split` does: what stays, and `share` of them held out.
 
     Args:
@@ -108,7 +111,25 @@ def hold_out(rows: np.ndarray, labels: np.ndarray, share: float, seed: int, *, s
       share: held out, between 0 and 1.
       seed: its `random_state`.
       stratify: whether both parts have the classes in the same proportions.
+
+    Raises:
+      DataError: there are too few rows to split.
     """
     from sklearn.model_selection import train_test_split
 
-    return tuple(train_test_split(rows, test_size=share, random_state=seed, stratify=labels if stratify else None))
+    try:
+        return tuple(train_test_split(rows, test_size=share, random_state=seed, stratify=labels if stratify else None))
+    except ValueError as error:
+        raise DataError(
+            f"{share:.0%} of {len(rows):,} texts cannot be held out ({error}) Check the raw file and the length filter"
+            " (config.data.min_length, max_length)."
+        ) from error
+
+
+def spaced_words(text: str) -> tuple[str, ...]:
+    """The words between white space, for texts that are cut into words already.
+
+    >>> spaced_words("Mary moved to the bathroom . John left")
+    ('Mary', 'moved', 'to', 'the', 'bathroom', '.', 'John', 'left')
+    """
+    return tuple(text.split())

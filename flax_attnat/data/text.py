@@ -2,10 +2,12 @@
 
 import functools
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _NOT_WORD = re.compile(r"\W")
 _SPACE = re.compile(r"\s+")
+_NOT_WORDS = re.compile(r"(\W)+")
 
 
 def sst_words(leaves_text: str) -> tuple[str, ...]:
@@ -42,3 +44,30 @@ def clean(text: str) -> tuple[str, ...]:
     """
     tokens = (token.text.lower() for token in _tokenizer()(_SPACE.sub(" ", text.strip())))
     return tuple("qqq" if any(character.isdigit() for character in token) else token for token in tokens)
+
+
+def newsgroups_words(text: str) -> tuple[str, ...]:
+    """The words of a newsgroup post, as Jain & Wallace (2019) cut it.
+
+    After `clean`, every run of characters that are no word's becomes the last of them, as a word of its own. The spaces
+    between the tokens count as such characters, so that marks vanish but at the end and inside a token.
+
+    >>> newsgroups_words("Well, it's over (at last)!")
+    ('well', 'it', "'", 's', 'over', 'at', 'last', '!')
+    """
+    return tuple(_NOT_WORDS.sub(r" \1 ", " ".join(clean(text))).split())
+
+
+def natural(names: Iterable[str]) -> tuple[str, ...]:
+    """Names in an order in which "2" comes before "10".
+
+    >>> natural(["@entity10", "@entity9"])
+    ('@entity9', '@entity10')
+    """
+
+    def parts(name: str) -> tuple[list[tuple[int, str]], str]:
+        """Text and numbers in turn; the longer number is the greater one, so that none is too long to convert."""
+        cut = re.split("0*([0-9]+)", name)
+        return [(len(part) * (place % 2), part) for place, part in enumerate(cut)], name
+
+    return tuple(sorted(names, key=parts))

@@ -2,20 +2,45 @@
 
 import contextlib
 import gzip
+import io
 import math
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
+from flax_attnat.data.archive import DAMAGE, Official, find_raw
+from flax_attnat.data.download import Progress, download, no_progress
 from flax_attnat.data.errors import DataError
+from flax_attnat.data.members import members
+from flax_attnat.data.prepared import downloads
 from flax_attnat.data.vocabulary import RESERVED
 
 _MAX_LINE = 1 << 20  # bytes; a vector of 300 numbers takes about 3 kB
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZIP_MAGIC = b"PK\x03\x04"
+_BUFFER = 1 << 20
+
+NAMED = {
+    "fasttext-simple": Official(
+        name="wiki.simple.vec",
+        folders=(),
+        url="https://dl.fbaipublicfiles.com/fasttext/vectors-wiki/wiki.simple.vec",
+        size=None,
+        sha256=None,
+    ),
+    "glove-840b": Official(
+        name="glove.840B.300d.zip",
+        folders=("glove.840B.300d.txt",),
+        url="https://nlp.stanford.edu/data/glove.840B.300d.zip",
+        size=2_176_768_927,
+        sha256="c06db255e65095393609f19a4cfca20bf3a71e20cc53e892aafa490347e3849f",
+        mirrors=("https://huggingface.co/stanfordnlp/glove/resolve/main/glove.840B.300d.zip",),
+    ),
+}
+"""Vectors that are fetched by name; both have 300 numbers a word."""
 
 
 class Vectors(NamedTuple):
@@ -30,6 +55,32 @@ class Vectors(NamedTuple):
     found: np.ndarray
 
 
+def find_vectors(name_or_path: str, raw_dir: str, data_dir: str, *, progress: Progress = no_progress) -> Path:
+    """The file of pretrained vectors.
+
+    Args:
+      name_or_path: a name of `NAMED`, or the path of a file.
+      raw_dir: folder in which a named file is looked for first, or "".
+      data_dir: a named file that is not there is downloaded into `data_dir/downloads`; "" for `~/tensorflow_datasets`.
+      progress: told how much has been downloaded, in bytes.
+
+    Raises:
+      DataError: it is neither a name nor a file, or cannot be downloaded.
+    """
+    if (official := NAMED.get(name_or_path)) is not None:
+        if raw_dir:
+            with contextlib.suppress(DataError):  # where it is not, it is downloaded
+                return find_raw(raw_dir, (official.name, *official.folders))
+        return download(official, downloads(data_dir), progress=progress)
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        raise DataError(
+            f"config.data.vectors: {path} is not a file; give a word2vec or GloVe text file, or one of"
+            f" {', '.join(NAMED)}, which are downloaded."
+        )
+    return path
+
+
 def read_vectors(path: str | os.PathLike[str], words: Sequence[str], size: int) -> Vectors:
     """Reads the vectors of `words` from a text file, one line at a time.
 
@@ -37,7 +88,7 @@ def read_vectors(path: str | os.PathLike[str], words: Sequence[str], size: int) 
     stand before them; words may hold spaces (GloVe). The first line of a word wins. Numbers are read for `words` only.
 
     Args:
-      path: the file, plain or gzip.
+      path: the file, plain, gzip, or a zip archive that holds nothing else.
       words: V words; "<pad>" and "<unk>" are never looked up.
       size: E, `config.model.embedding_size`.
 
@@ -72,8 +123,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     if not path.is_file():
         raise DataError(f"config.data.vectors: {path} is not a file; give a word2vec or GloVe text file.")
     number = 0
-    with contextlib.closing(_open(path)) as file:
-        try:
+    try:
+        with contextlib.closing(_open(path)) as file:
             while raw := file.readline(_MAX_LINE):
                 number += 1
                 if len(raw) == _MAX_LINE:
@@ -81,22 +132,40 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                         f"{path}, line {number} has more than {_MAX_LINE:,} bytes: this is no text of vectors."
                     )
                 yield number, raw.decode("utf-8").rstrip(" \t\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}, line {number} is not UTF-8 ({error.reason} at byte {error.start}); give the vectors as UTF-8"
-                " text, not in a binary form."
-            ) from error
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(
-                f"{path} cannot be read after line {number} ({error}): it is truncated or damaged; fetch it again."
-            ) from error
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {number} is not UTF-8 ({error.reason} at byte {error.start}); give the vectors as UTF-8"
+            " text, not in a binary form."
+        ) from error
+    except DAMAGE as error:
+        raise DataError(
+            f"{path} cannot be read after line {number} ({error}): it is truncated or damaged; fetch it again."
+        ) from error
 
 
 def _open(path: Path) -> IO[bytes]:
-    """The file's bytes, unpacked if they are gzip's."""
+    """The file's bytes, unpacked if they are packed."""
     with path.open("rb") as file:
-        packed = file.read(2) == _GZIP_MAGIC
-    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]
+        start = file.read(len(_ZIP_MAGIC))
+    if start.startswith(_GZIP_MAGIC):
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    return _open_zip(path) if start == _ZIP_MAGIC else path.open("rb")
+
+
+def _open_zip(path: Path) -> IO[bytes]:
+    """The bytes of the one file in a zip archive, unpacked as they are read."""
+    found: IO[bytes] | None = None
+    for member in members(path, total=0):
+        if member.open is not None and found is not None:
+            found.close()
+            raise DataError(f"{path} holds more than one file; a zip archive of vectors holds one.")
+        if member.open is not None:
+            found, _ = member.open()  # it stays open when the archive is closed after its last member
+    if found is None:
+        raise DataError(f"{path} holds no file; a zip archive of vectors holds one.")
+    return io.BufferedReader(found, _BUFFER)  # type: ignore[type-var]
 
 
 def _header(path: Path, line: str, size: int) -> int | None:

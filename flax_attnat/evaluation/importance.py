@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_attnat.models.single import Model
+from flax_attnat.evaluation.prediction import predicted_classes
+from flax_attnat.models.model import Model, probabilities
 from flax_attnat.perturbation.geometry import masked_softmax
 from flax_attnat.typing import Array, Batch, Params
 
@@ -14,7 +15,7 @@ class Instances(NamedTuple):
     """What one run says of a batch.
 
     Attributes:
-      probability: `[B]` of class 1.
+      probability: `[B, C]` of the classes.
       attention: `[B, T]` weights, summing to 1 over real tokens.
       importance: `[B, T]` gradient importance, likewise; zero in a row whose gradient is zero.
     """
@@ -27,12 +28,13 @@ class Instances(NamedTuple):
 def explain_batch(model: Model, params: Params, batch: Batch) -> Instances:
     """Prediction, attention and gradient importance of one batch.
 
-    `tau_t = |sum_e w_te dp/dw_te|`, normalised to sum 1 over real tokens, with the attention weights held constant.
+    `tau_t = |sum_e w_te dp/dw_te|`, normalised to sum 1 over real tokens, with the attention weights held constant; p
+    is the probability of the predicted class, w the word vectors of the passage.
 
     Args:
       model: the four functions.
       params: one run's parameters.
-      batch: `[B, T]` tokens.
+      batch: `[B, T]` tokens, with queries for a pair model.
 
     Returns:
       `Instances`.
@@ -43,14 +45,17 @@ def explain_batch(model: Model, params: Params, batch: Batch) -> Instances:
     encoded = model.encode(params, words, batch)
     scores = model.score(params, encoded)
 
-    def total_probability(words: Array) -> tuple[Array, Array]:
-        """Sum over the batch, and per example `[B]`, of p(class 1) with constant attention."""
+    def others_probability(words: Array) -> tuple[Array, Array]:
+        """Sum over the batch of 1 - p(predicted class) with constant attention, and all probabilities `[B, C]`."""
         logits = model.classify(params, model.encode(params, words, batch), jax.lax.stop_gradient(scores))
-        probability = jax.nn.sigmoid(logits[:, 0])
-        return jnp.sum(probability), probability
+        probability = probabilities(logits)
+        predicted = predicted_classes(probability)[:, None] == jnp.arange(probability.shape[1])[None, :]
+        # Its gradient is that of p but for the sign, and is exact where p rounds to 1.
+        return jnp.sum(jnp.where(predicted, 0, probability)), probability
 
-    gradient, probability = jax.grad(total_probability, has_aux=True)(words)
-    raw = jnp.where(encoded.mask, jnp.abs(jnp.sum(gradient * words, axis=-1)), 0)
+    gradient, probability = jax.grad(others_probability, has_aux=True)(words)
+    size = encoded.mask.shape[1]
+    raw = jnp.where(encoded.mask, jnp.abs(jnp.sum(gradient[:, :size] * words[:, :size], axis=-1)), 0)
     total = jnp.sum(raw, axis=-1, keepdims=True)
     importance = raw / jnp.where(total > 0, total, 1)
     return Instances(probability, masked_softmax(scores, encoded.mask), importance)

@@ -1,5 +1,6 @@
 """Measures trained runs on one split: one line of `results.jsonl` per run, and the per-instance arrays behind it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from flax_attnat.data.batches import Bucket, gather
 from flax_attnat.evaluation import prediction
 from flax_attnat.evaluation.agreement import pearson
 from flax_attnat.evaluation.importance import Instances, explain_batch
-from flax_attnat.models.single import Model
+from flax_attnat.models.model import Model
 from flax_attnat.training.population import evaluation_rows
 from flax_attnat.training.records import finite_or_none, frozen_fields, run_fields
 from flax_attnat.training.step import TrainState
@@ -22,7 +23,7 @@ class SplitInstances(NamedTuple):
     """What R runs say of the N texts of a split, in the order of the split; rows are padded to the widest bucket.
 
     Attributes:
-      probability: `[R, N]` of class 1.
+      probability: `[R, N, C]` of the classes.
       attention: `[R, N, T]` weights.
       importance: `[R, N, T]` gradient importance.
       pearson: `[R, N]` correlation of the two, NaN where undefined.
@@ -51,7 +52,7 @@ def explain_split(trainer: Trainer, params: Params, split: str) -> SplitInstance
     widest = max(bucket.tokens.shape[1] for bucket in buckets)
     runs = jax.tree.leaves(params)[0].shape[0]
     found = SplitInstances(
-        np.zeros((runs, total), np.float32),
+        np.zeros((runs, total, len(trainer.dataset.label_names)), np.float32),
         np.zeros((runs, total, widest), np.float32),
         np.zeros((runs, total, widest), np.float32),
         np.zeros((runs, total), np.float32),
@@ -93,19 +94,15 @@ def result_lines(
 ) -> list[dict[str, Any]]:
     """One line of `results.jsonl` per run; a figure that is undefined is None."""
     lines = []
+    groups = trainer.dataset.splits[split].groups
     for run, seed in enumerate(trainer.config.seeds):
-        counts = prediction.count_predictions(jnp.asarray(found.probability[run]), jnp.asarray(found.labels))
         correlation = found.pearson[run]
         defined = np.isfinite(correlation)
         lines.append(
             run_fields(trainer.config, seed)
+            | {"split": split, "n": len(found.labels), "mark": trainer.dataset.mark}
+            | _prediction_fields(found.probability[run], found.labels, groups)
             | {
-                "split": split,
-                "n": len(found.labels),
-                "mark": trainer.dataset.mark,
-                "f1": finite_or_none(prediction.f1(counts)),
-                "accuracy": finite_or_none(prediction.accuracy(counts)),
-                "auc": finite_or_none(prediction.auc(counts)),
                 "pearson": float(np.mean(correlation[defined], dtype=np.float64)) if defined.any() else None,
                 "pearson_undefined": int(np.sum(~defined)),
                 "largest_attention": float(np.mean(found.attention[run].max(axis=-1), dtype=np.float64)),
@@ -116,3 +113,21 @@ def result_lines(
             | frozen_fields(states, run)
         )
     return lines
+
+
+def _prediction_fields(
+    probability: np.ndarray, labels: np.ndarray, groups: Sequence[str] | None
+) -> dict[str, float | None]:
+    """Figures of one run's `[N, C]` probabilities: F1 and AUC of two classes, accuracy, and that of each group."""
+    f1 = auc = None
+    if probability.shape[1] == 2:
+        counts = prediction.count_predictions(jnp.asarray(probability[:, 1]), jnp.asarray(labels))
+        f1, auc = finite_or_none(prediction.f1(counts)), finite_or_none(prediction.auc(counts))
+
+    def accuracy(rows: np.ndarray | slice) -> float | None:
+        """Of some rows."""
+        return finite_or_none(prediction.share_right(jnp.asarray(probability[rows]), jnp.asarray(labels[rows])))
+
+    fields = {"f1": f1, "accuracy": accuracy(slice(None)), "auc": auc}
+    names = np.array(groups or (), str)
+    return fields | {f"accuracy_{name}": accuracy(names == name) for name in sorted(set(groups or ())) if name}

@@ -1,6 +1,6 @@
-"""How well a two-class model predicts: sums and counts first, figures from them.
+"""How well a model predicts: sums and counts first, figures from them.
 
-Axes: N examples; `probability` is that of class 1.
+Axes: N examples, C classes. `Counts` and what is made of them are for two classes, by the probability of class 1.
 """
 
 from collections.abc import Callable
@@ -78,11 +78,25 @@ def auc(counts: Counts) -> Array:
     return _ratio(counts.twice_won, 2 * positive * negative)
 
 
+def predicted_classes(probability: Array) -> Array:
+    """Predicted classes `[N]` int32 of `[N, C]`: the most probable, the first of equals; class 0 if one is NaN."""
+    if probability.shape[-1] == 2:
+        # As `count_predictions` has it: the two probabilities of a logit near 0 may round to either order.
+        return (probability[:, 1] > 0.5).astype(jnp.int32)
+    known = ~jnp.any(jnp.isnan(probability), axis=-1)
+    return jnp.where(known, jnp.argmax(probability, axis=-1), 0).astype(jnp.int32)
+
+
+def share_right(probability: Array, label: Array) -> Array:
+    """Accuracy of `[N, C]` probabilities against labels `[N]`, scalar; NaN without examples."""
+    return _ratio(jnp.sum(predicted_classes(probability) == label, dtype=jnp.int32), jnp.asarray(label.shape[0]))
+
+
 METRICS: dict[str, Callable[[Array, Array], Array]] = {
-    "auc": lambda probability, label: auc(count_predictions(probability, label)),
-    "accuracy": lambda probability, label: accuracy(count_predictions(probability, label)),
+    "auc": lambda probability, label: auc(count_predictions(probability[:, 1], label)),
+    "accuracy": share_right,
 }
-"""What training may select by: `metric(probability [N], label [N]) -> scalar`."""
+"""What training may select by: `metric(probability [N, C], label [N]) -> scalar`; the AUC is that of two classes."""
 
 
 def _ratio(part: Array, whole: Array) -> Array:

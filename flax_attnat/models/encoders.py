@@ -109,3 +109,11 @@ class Average(nn.Module):
         init = uniform(words.shape[-1])
         states = jnp.tanh(nn.Dense(self.features, kernel_init=init, bias_init=init)(words))
         return jnp.where(mask_BxT[..., None], states, 0)
+
+
+def build_encoder(name: str, hidden_size: int) -> nn.Module:
+    """The encoder "bilstm", "cnn" or "average" with states of H = 2 x hidden_size."""
+    features = 2 * hidden_size
+    if name == "bilstm":
+        return BiLSTM(hidden_size)
+    return CNN(features) if name == "cnn" else Average(features)

@@ -10,7 +10,7 @@ import numpy as np
 
 from flax_attnat.config import Config, OptimizerConfig
 from flax_attnat.data.batches import Bucket, gather
-from flax_attnat.models.single import Model
+from flax_attnat.models.model import Model, probabilities
 from flax_attnat.objective import Hparams, Objective, StepSums
 from flax_attnat.perturbation.word import nearest_neighbours
 from flax_attnat.training.step import TrainState, TrainStep, build_train_step, init_state
@@ -28,9 +28,9 @@ class Population(NamedTuple):
       run_chunk: `run_chunk(states, sums, bucket, rows [R, S, B], steps, hparams, seeds [R], neighbours)
         -> (states, sums)`: the batches of the first `steps` of S rows, one after another. States and sums are donated.
       refresh: `refresh(params) -> neighbours [R, V, K]`, or None where the technique reads none.
-      predict: `predict(params, bucket) -> [R, N]` probabilities of class 1.
-      select: `select(states, probability [R, N], labels [N], epoch) -> (states, metric [R])`: keeps the parameters of a
-        run whose dev metric is its best so far. States are donated.
+      predict: `predict(params, bucket) -> [R, N, C]` probabilities of the classes, C >= 2.
+      select: `select(states, probability [R, N, C], labels [N], epoch) -> (states, metric [R])`: keeps the parameters
+        of a run whose dev metric is its best so far. States are donated.
     """
 
     init: Callable[[Array], TrainState]
@@ -41,7 +41,7 @@ class Population(NamedTuple):
 
 
 Metric = Callable[[Array, Array], Array]
-"""`metric(probability [N], label [N]) -> scalar`, higher is better."""
+"""`metric(probability [N, C], label [N]) -> scalar`, higher is better."""
 
 
 def build_population(
@@ -108,17 +108,17 @@ def _refresh(model: Model, k: int, valid_words: np.ndarray, params: Params) -> A
 
 
 def _predict(model: Model, params: Params, bucket: Bucket) -> Array:
-    """Probabilities `[R, N]` of class 1."""
+    """Probabilities `[R, N, C]` of the classes."""
 
     def one(params: Params, rows: Array) -> Array:
-        """Probabilities `[B]` of one run and batch."""
+        """Probabilities `[B, C]` of one run and batch."""
         batch = gather(bucket, rows)
         encoded = model.encode(params, model.embed(params, batch), batch)
-        return jax.nn.sigmoid(model.classify(params, encoded, model.score(params, encoded))[:, 0])
+        return probabilities(model.classify(params, encoded, model.score(params, encoded)))
 
     size = bucket.tokens.shape[0]
     out = jax.lax.map(lambda rows: jax.vmap(one, in_axes=(0, None))(params, rows), evaluation_rows(size))
-    return jnp.moveaxis(out, 1, 0).reshape(out.shape[1], -1)[:, :size]
+    return jnp.moveaxis(out, 1, 0).reshape(out.shape[1], -1, out.shape[-1])[:, :size]
 
 
 def _select(

@@ -11,7 +11,9 @@ from flax_attnat.data.batches import Bucket, make_buckets
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.vectors import Vectors
-from flax_attnat.models.single import EmbeddingInit, Model, build
+from flax_attnat.models.build import build
+from flax_attnat.models.embedding import EmbeddingInit
+from flax_attnat.models.model import Model
 from flax_attnat.objective import build_objective
 from flax_attnat.training.population import Metric, Population, build_population
 from flax_attnat.typing import Array
@@ -48,14 +50,23 @@ def build_trainer(config: Config, dataset: Dataset, vectors: Vectors | None, met
 
     Raises:
       DataError: the training texts are all of one class.
-      ConfigError: word_iat asks for more neighbours than there are other words.
+      ConfigError: word_iat asks for more neighbours than there are other words; the AUC is asked to select among more
+        than two classes.
     """
     _check_fit(config, dataset)
     counts = dataset.vocabulary.counts.astype(np.float64)
     initial = EmbeddingInit(counts / max(counts.sum(), 1), *(vectors or (None, None)))
-    model = build(config.model, initial, normalise=config.word.normalise and config.technique.startswith("word_"))
-    labels = dataset.splits["train"].labels
-    pos_weight = float(np.sum(labels == 0) / max(np.sum(labels == 1), 1))
+    train = dataset.splits["train"]
+    model = build(
+        config.model,
+        initial,
+        classes=len(dataset.label_names),
+        pair=train.queries is not None,
+        normalise=config.word.normalise and config.technique.startswith("word_"),
+        perturb=config.word.perturb,
+        entity_classes=dataset.entity_classes,
+    )
+    pos_weight = float(np.sum(train.labels == 0) / max(np.sum(train.labels == 1), 1))
     valid_words = np.arange(len(counts)) > 1
     return Trainer(
         config=config,
@@ -78,6 +89,11 @@ def _check_fit(config: Config, dataset: Dataset) -> None:
         raise DataError(
             f"{dataset.name}: all {len(dataset.splits['train'].labels):,} training texts are of one class ({name}); "
             "there is nothing to learn. Check the raw file and the length filter (config.data.min_length, max_length)."
+        )
+    classes = len(dataset.label_names)
+    if config.training.selection == "auc" and classes > 2:
+        raise ConfigError(
+            f"config.training.selection: the AUC is that of two classes and {dataset.name} has {classes}; say accuracy."
         )
     words = len(dataset.vocabulary.words) - 2
     wanted = config.word.neighbours

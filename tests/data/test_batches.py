@@ -64,3 +64,31 @@ def test_gather_takes_rows_and_fills_up():
     assert batch.length.tolist() == [1, 0, 3, 3, 0]
     assert batch.label.tolist() == [1, 0, 1, 1, 0]
     assert batch.weight.tolist() == [1.0, 0.0, 1.0, 1.0, 0.0]
+
+
+def test_queries_are_padded_by_bucket_and_go_with_their_text():
+    """To the next power of two of the longest in the bucket, at least 4; an empty query is kept."""
+    rng = np.random.default_rng(0)
+    sizes = {3: [0, 4, 1], 7: [5, 2], 8: [8], 9: [9, 0], 20: [3]}
+    pairs = [(n, q) for n, queries in sizes.items() for q in queries]
+    order = rng.permutation(len(pairs))
+    lengths, asked = [pairs[i][0] for i in order], [pairs[i][1] for i in order]
+    split = split_of(lengths)._replace(queries=[rng.integers(1, 99, n).astype(np.int32) for n in asked])
+    buckets = make_buckets(split, (4, 8, 16, 32))
+    assert [bucket.query.shape for bucket in buckets] == [(3, 4), (3, 8), (2, 16), (1, 4)]
+    for bucket in buckets:
+        for row, place in enumerate(bucket.position):
+            query = split.queries[place]
+            assert bucket.query_lengths[row] == len(query)
+            assert bucket.query[row].tolist() == query.tolist() + [0] * (bucket.query.shape[1] - len(query))
+    bucket = jax.tree.map(jnp.asarray, buckets[2])
+    batch = jax.jit(gather)(bucket, jnp.array([1, -1, 0]))
+    np.testing.assert_array_equal(batch.query, np.stack([bucket.query[1], np.zeros(16), bucket.query[0]]))
+    assert batch.query_length.tolist() == [bucket.query_lengths[1], 0, bucket.query_lengths[0]]
+
+
+def test_texts_without_queries_have_none():
+    (bucket,) = make_buckets(split_of([2, 3]), (4,))
+    assert bucket.query is None and bucket.query_lengths is None
+    batch = gather(jax.tree.map(jnp.asarray, bucket), jnp.array([0, -1]))
+    assert batch.query is None and batch.query_length is None

@@ -27,7 +27,6 @@ def test_real_treebank(shared, tmp_path):
     assert len(dataset.vocabulary.words) == 13_824
     assert (dataset.name, dataset.mark, dataset.label_names) == ("sst", "", ("negative", "positive"))
     train = dataset.splits["train"]
-    assert train.records[0].text.startswith("The Rock is destined to be the 21st Century 's new")
     assert train.records[0].words[:8] == ("the", "rock", "is", "destined", "to", "be", "the", "21st")
     assert train.labels[0] == 1
     assert min(len(text) for text in train.tokens) == 6

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from flax_attnat.data.errors import DataError
-from flax_attnat.data.prepared import read_prepared
-from flax_attnat.data.sst.source import MEMBERS, OFFICIAL, parse_tree, read_sentences
+from flax_attnat.data.prepared import locate, read_prepared
+from flax_attnat.data.source import Notes
+from flax_attnat.data.sst.source import LABEL_NAMES, MEMBERS, OFFICIAL, SOURCE, examples, parse_tree
 from flax_attnat.data.sst.sst_dataset_builder import Builder
 
 RECORDS = {
@@ -21,9 +22,15 @@ RECORDS = {
 
 
 def prepared(raw_dir, data_dir, official=OFFICIAL):
-    """The records of every split as pairs."""
-    splits = read_prepared(Builder, official, MEMBERS.values(), str(raw_dir), str(data_dir))
-    return {split: [(record["text"], int(record["label"])) for record in found] for split, found in splits.items()}
+    """The records of every split as pairs, with the given official file in place of the real one."""
+    body = {"SOURCE": SOURCE._replace(official=official), "__module__": Builder.__module__}
+    builder_class = type("Builder", (Builder,), body)
+    raw = locate(official, str(raw_dir), str(data_dir))
+    splits = read_prepared(builder_class, raw, str(data_dir)).splits
+    return {
+        split: [(record["text"], LABEL_NAMES.index(record["label"].decode())) for record in found]
+        for split, found in splits.items()
+    }
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -71,11 +78,10 @@ def test_what_is_no_tree(line, reason):
         parse_tree(line)
 
 
-def test_sentences_have_their_line_and_side(sst_zip):
-    """Grades 0 and 1 are negative, 3 and 4 positive, 2 is left out; lines keep their number in the file."""
-    source = sst_zip() / OFFICIAL.name
-    found = [tuple(sentence) for sentence in read_sentences(source, "train")]
-    assert found == [(1, "Good film", 1), (3, "Bad film .", 0), (4, "Bravo", 1)]
+def test_sentences_have_their_side(sst_zip):
+    """Grades 0 and 1 are negative, 3 and 4 positive, 2 is left out."""
+    found = [(example.text, example.label) for example in examples(sst_zip() / OFFICIAL.name, "train", Notes())]
+    assert found == [("Good film", "positive"), ("Bad film .", "negative"), ("Bravo", "positive")]
 
 
 @pytest.mark.parametrize("ending", ["\r\n", "\n"])
@@ -83,7 +89,8 @@ def test_line_endings(sst_zip, trees, ending):
     """Windows line ends and blank lines at the end of the file change nothing."""
     source = sst_zip({name: text.replace("\n", ending) + ending * 2 for name, text in trees.items()}) / OFFICIAL.name
     for split, records in RECORDS.items():
-        assert [(s.text.encode(), s.label) for s in read_sentences(source, split)] == records
+        found = [(e.text.encode(), LABEL_NAMES.index(e.label)) for e in examples(source, split, Notes())]
+        assert found == records
 
 
 def test_prepare_and_read_back(sst_zip, tmp_path):
@@ -214,13 +221,13 @@ def test_builder_stays_inside_its_folder(sst_zip, run_python, tmp_path):
     """In a fresh process: no network, no TensorFlow, no output, nothing in the home or the temporary folder."""
     code = f"""
 import sys
-from flax_attnat.data.prepared import read_prepared
-from flax_attnat.data.sst.source import MEMBERS, OFFICIAL
+from flax_attnat.data.prepared import locate, read_prepared
 from flax_attnat.data.sst.sst_dataset_builder import Builder
 import flax_attnat.data.archive, logging
 logging.getLogger("flax_attnat").setLevel(logging.ERROR)
 for _ in range(2):
-    read_prepared(Builder, OFFICIAL, MEMBERS.values(), {str(sst_zip())!r}, {str(tmp_path / "data")!r})
+    places = {str(sst_zip())!r}, {str(tmp_path / "data")!r}
+    read_prepared(Builder, locate(Builder.SOURCE.official, *places), places[1])
 assert "tensorflow" not in sys.modules and "spacy" not in sys.modules
 """
     done = run_python(code)
@@ -234,4 +241,4 @@ assert "tensorflow" not in sys.modules and "spacy" not in sys.modules
 def test_real_trees(shared):
     """Sizes of the binary treebank (Socher et al., 2013): 6,920, 872 and 1,821 sentences."""
     source = shared / OFFICIAL.name
-    assert [len(read_sentences(source, split)) for split in MEMBERS] == [6_920, 872, 1_821]
+    assert [len(list(examples(source, split, Notes()))) for split in MEMBERS] == [6_920, 872, 1_821]

@@ -1,10 +1,12 @@
-"""Text rules: the Stanford Sentiment Treebank's and the cleaner of Jain & Wallace (2019)."""
+"""Text rules: the Stanford Sentiment Treebank's, the newsgroups' and the cleaner of Jain & Wallace (2019)."""
+
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_attnat.data.text import clean, sst_words
+from flax_attnat.data.text import clean, newsgroups_words, sst_words
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,29 @@ def test_sst_rules_are_idempotent(text):
 def test_cleaner(text, words):
     """White space, English rules, lower case, digits."""
     assert clean(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Go, Sox!", ("go", "sox", "!")),  # the run ", " ends in a space, so the comma is lost
+        ("(608) 255", ("qqq", "qqq")),
+        ("really?!", ("really", "!")),
+        ("well-known", ("well", "known")),  # three tokens: the run " - " ends in a space
+        ("a_b u.s.a... end", ("a_b", "u", ".", "s", ".", "a", "end")),
+        ("can't", ("ca", "n", "'", "t")),  # the mark inside a token stays
+        ("--- \n", ("-",)),
+        ("", ()),
+        (" \n\t", ()),
+    ],
+)
+def test_newsgroups_rules(text, words):
+    """A run of characters that are no word's becomes its last one; a space as the last one separates only."""
+    assert newsgroups_words(text) == words
+
+
+@given(st.text())
+def test_newsgroups_words_are_words_or_single_marks(text):
+    """No word mixes letters and marks, and none is empty or holds white space."""
+    for word in newsgroups_words(text):
+        assert re.fullmatch(r"\w+|[^\w\s]", word)

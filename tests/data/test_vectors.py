@@ -1,13 +1,16 @@
-"""Word vectors: both text formats, plain and gzip, and every way in which a file can be wrong."""
+"""Word vectors: where they are, both text formats, plain and packed, and every way in which a file can be wrong."""
 
 import gzip
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flax_attnat.data import vectors as module
 from flax_attnat.data.errors import DataError
-from flax_attnat.data.vectors import read_vectors
+from flax_attnat.data.vectors import NAMED, find_vectors, read_vectors
 
 WORDS = ("<pad>", "<unk>", "film", "good", "absent")
 ROWS = "good 1 -2.5\nbad 0.5 0.5\nfilm 3e-1 4\n"
@@ -15,13 +18,17 @@ TABLE = [[0, 0], [0, 0], [0.3, 4], [1, -2.5], [0, 0]]
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """A file of the given content, packed if its name ends in .gz."""
+    """A file of the given content, packed if its name ends in .gz or .zip."""
     data = content.encode() if isinstance(content, str) else content
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("folder/", b"")
+            archive.writestr("folder/x.txt", data)
     return path
 
 
-@pytest.mark.parametrize("name", ["x.vec", "x.txt", "x.gz"])
+@pytest.mark.parametrize("name", ["x.vec", "x.txt", "x.gz", "x.zip"])
 @pytest.mark.parametrize("content", [ROWS, "3 2\n" + ROWS, ROWS.replace("\n", " \r\n"), ROWS.rstrip("\n")])
 def test_formats(tmp_path, name, content):
     """With and without a header, plain and packed, with a space at the line's end or no newline at the file's."""
@@ -84,7 +91,7 @@ def test_words_that_only_some_readers_split(tmp_path):
         ("word " * 300_000, r"line 1 has more than 1,048,576 bytes"),
     ],
 )
-@pytest.mark.parametrize("name", ["x.vec", "x.vec.gz"])
+@pytest.mark.parametrize("name", ["x.vec", "x.vec.gz", "x.zip"])
 def test_wrong_files(tmp_path, content, sentence, name):
     """The sentence has the path, the line and what is wrong there."""
     with pytest.raises(DataError, match=rf"{name}.*{sentence}"):
@@ -105,6 +112,69 @@ def test_truncated_and_damaged_gzip(tmp_path):
     path.write_bytes(whole[:1000] + bytes(200) + whole[1200:])
     with pytest.raises(DataError, match="truncated or damaged"):
         read_vectors(path, WORDS, 2)
+
+
+def test_damaged_zip(tmp_path):
+    """A zip archive that is cut or damaged, encrypted, empty, or holds two files."""
+    path = write(tmp_path / "x.zip", "".join(f"w{i} {i * 7919 % 1000} {i}\n" for i in range(5000)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"x\.zip cannot be read after line 0 .*: it is truncated or damaged"):
+        read_vectors(path, WORDS, 2)
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(20) + whole[middle + 20 :])
+    with pytest.raises(DataError, match=r"x\.zip cannot be read after line \d+"):
+        read_vectors(path, WORDS, 2)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", "film 1 2\n")
+        archive.writestr("b", "film 1 2\n")
+    with pytest.raises(DataError, match=r"x\.zip holds more than one file"):
+        read_vectors(path, WORDS, 2)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a", "film 1 2\n")
+    with pytest.raises(DataError, match="packed by method 14"):
+        read_vectors(path, WORDS, 2)
+
+
+def test_packed_vectors_are_not_unpacked_at_once(tmp_path):
+    """40 MB of lines take a fraction of that."""
+    path = write(tmp_path / "x.zip", "1000000 2\n" + "word 0.12345678901 0.1234567890123456789\n" * 1_000_000)
+    tracemalloc.start()
+    assert next(module._lines(path)) == (1, "1000000 2")
+    lines = module._lines(path)
+    assert [next(lines)[0] for _ in range(100_000)][-1] == 100_000
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_find_vectors(tmp_path):
+    """A path is itself; a name is its file in `raw_dir`, packed or not, else among the downloads."""
+    raw, data = tmp_path / "raw", tmp_path / "data"
+    raw.mkdir()
+    (data / "downloads").mkdir(parents=True)
+    own = write(tmp_path / "own.vec", ROWS)
+    assert find_vectors(str(own), "", "") == own
+    downloaded = write(data / "downloads" / "wiki.simple.vec", ROWS)
+    assert find_vectors("fasttext-simple", str(raw), str(data)) == downloaded
+    assert find_vectors("fasttext-simple", "", str(data)) == downloaded
+    found = write(raw / "wiki.simple.vec", ROWS)
+    assert find_vectors("fasttext-simple", str(raw), str(data)) == found
+    unpacked = write(raw / "glove.840B.300d.txt", ROWS)
+    assert find_vectors("glove-840b", str(raw), str(data)) == unpacked
+
+
+def test_neither_name_nor_file(tmp_path):
+    """The sentence lists the names."""
+    with pytest.raises(DataError, match=r"glove is not a file; .*one of fasttext-simple, glove-840b"):
+        find_vectors(str(tmp_path / "glove"), "", str(tmp_path))
+
+
+def test_vectors_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    """The sentence says where to put them by hand."""
+    nowhere = NAMED["glove-840b"]._replace(url="http://127.0.0.1:1/x", mirrors=())
+    monkeypatch.setitem(NAMED, "glove-840b", nowhere)
+    with pytest.raises(DataError, match=rf"failed: .*2,176,768,927 bytes.*put it in {tmp_path}/downloads as glove"):
+        find_vectors("glove-840b", "", str(tmp_path))
 
 
 def test_missing_file(tmp_path):

@@ -7,7 +7,9 @@ import pytest
 
 from flax_attnat.evaluation.importance import explain_batch
 from tests.evaluation import reference
-from tests.models.small import as_batch, small
+from tests.models import reference as pairs
+from tests.models.small import as_batch, as_pairs, initial, small, small_pair
+from tests.training.reference import float64, softmax
 
 TEXTS = [[3, 5, 4, 9, 2], [7, 2, 7], [6], []]
 
@@ -28,7 +30,7 @@ def test_equals_finite_differences_with_attention_held_constant(encoder):
     for row, text in enumerate(TEXTS[:3]):
         probability, attention, importance = reference.explain(exact_params, text)
         n = len(text)
-        assert found.probability[row] == pytest.approx(probability, rel=1e-5)
+        np.testing.assert_allclose(found.probability[row], [1 - probability, probability], rtol=1e-5)
         np.testing.assert_allclose(found.attention[row, :n], attention, rtol=1e-5)
         np.testing.assert_allclose(found.importance[row, :n], importance, atol=1e-5)
         assert found.importance[row].sum() == pytest.approx(1, abs=1e-6)
@@ -59,3 +61,78 @@ def test_padding_changes_nothing():
     for a, b in ((wide.attention, narrow.attention), (wide.importance, narrow.importance)):
         np.testing.assert_allclose(a[:, :6], b, rtol=1e-5, atol=1e-7)
         assert not a[:, 6:].any()
+
+
+def test_the_predicted_class_and_class_1_give_the_same_importance_to_two_classes():
+    """One probability is 1 minus the other; against the gradient of p(class 1), for both predictions."""
+    _, model = small("vanilla")
+    params = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(0)))
+    # Every text is predicted twice, by a bias to either side.
+    for bias in (-1.0, 1.0):
+        params["output"]["bias"] = jnp.array([bias])
+        batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), 6)
+        found = explain_batch(model, params, batch)
+        assert (found.probability[:3].argmax(-1) == int(bias > 0)).all()
+        words = model.embed(params, batch)
+        weights = model.score(params, model.encode(params, words, batch))
+
+        def class_1(words, params=params, batch=batch, weights=weights):
+            """Sum of p(class 1) under constant attention."""
+            return jnp.sum(jax.nn.sigmoid(model.classify(params, model.encode(params, words, batch), weights)))
+
+        raw = np.abs(np.sum(np.asarray(jax.grad(class_1)(words) * words), axis=-1))
+        raw = np.where(np.arange(6) < np.array([[5], [3], [1], [0]]), raw, 0)
+        np.testing.assert_allclose(found.importance[:3], raw[:3] / raw[:3].sum(-1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+
+def test_a_prediction_that_rounds_to_certainty_still_has_its_importance():
+    """The gradient of a probability of 1 - 1e-13 in float32, for either class."""
+
+    def certain(bias):
+        """A model that adds `bias` to its logit."""
+        return lambda params: params | {"output": params["output"] | {"bias": jnp.array([bias])}}
+
+    _, plain = explained("average")
+    for bias in (-30.0, 30.0):
+        _, found = explained("average", edit=certain(bias))
+        assert (found.probability.max(-1) == 1).all()
+        np.testing.assert_allclose(found.importance, plain.importance, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("encoder", "entities"), [("average", False), ("bilstm", False), ("average", True)])
+def test_a_pair_model_by_finite_differences_of_the_predicted_class(encoder, entities):
+    """Moves each word of the passage alone, attention held constant; words 3, 4, 9 and 5 name classes 0, 1, 1, 2."""
+    _, model = small_pair("vanilla", encoder, entities=entities)
+    params = initial(model)
+    passages, queries = [[3, 5, 4, 9, 2], [4, 3], [6, 3, 6, 5], [5]], [[6, 2], [9], [], [3, 3, 4]]
+    batch = as_pairs(passages, queries, [0] * 4, [1.0] * 4, (7, 4))
+    found = jax.device_get(jax.jit(lambda p, b: explain_batch(model, p, b))(params, batch))
+    assert found.probability.shape == (4, 3) and found.importance.shape == found.attention.shape == (4, 7)
+    exact, predicted = float64(params), set()
+    for row, (passage, query) in enumerate(zip(passages, queries, strict=True)):
+        words, asked = (exact["embedding"]["table"][np.array(ids, int)] for ids in (passage, query))
+        weights = softmax(pairs.forward_words(exact, words, asked)[0])
+        named = {{3: 0, 4: 1, 9: 1, 5: 2}.get(word) for word in passage}
+        possible = np.array([not entities or c in named for c in range(3)])
+
+        def probability(words, asked=asked, weights=weights, possible=possible):
+            """Probabilities `[C]` under given attention."""
+            logits = pairs.forward_words(exact, words, asked, weights)[1]
+            return softmax(np.where(possible, logits, -np.inf))
+
+        plain = probability(words)
+        np.testing.assert_allclose(found.probability[row], plain, rtol=1e-4, atol=1e-7)
+        predicted.add(int(plain.argmax()))
+        raw = []
+        for place in range(len(passage)):
+            scale = 1e-6 * (np.arange(len(passage)) == place)[:, None]
+            sides = [probability(words * (1 + sign * scale))[plain.argmax()] for sign in (1, -1)]
+            raw.append(abs(sides[0] - sides[1]) / 2e-6)
+        n = len(passage)
+        np.testing.assert_allclose(found.attention[row, :n], weights, rtol=1e-4)
+        if sum(possible) > 1:
+            np.testing.assert_allclose(found.importance[row, :n], np.array(raw) / sum(raw), atol=1e-4)
+        else:
+            assert not found.importance[row].any()  # one possible class is certain whatever the words
+        assert not found.importance[row, n:].any()
+    assert len(predicted) > 1

@@ -6,7 +6,7 @@ import pytest
 
 from flax_attnat.config import parse
 from flax_attnat.data.dataset import Dataset, Record, Split
-from flax_attnat.data.planted import generate
+from flax_attnat.data.planted import LABEL_NAMES, generate
 from flax_attnat.data.vocabulary import encode, fit_vocabulary
 from flax_attnat.evaluation.measure import explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
@@ -21,14 +21,16 @@ ONE_WORD, EMPTY = 5, 11  # places in the split of texts for which the correlatio
 @pytest.fixture(scope="module")
 def trainer():
     """Two runs of the average encoder on 160 reviews, among them a text of one word and one of none."""
-    generated = generate()["test"]
-    records = [*generated[:158]]
-    records.insert(ONE_WORD, Record("good", ("good",), 1, (0,)))
-    records.insert(EMPTY, Record("", (), 0, ()))
+    records = [
+        Record(tuple(example.text.split()), LABEL_NAMES.index(example.label), example.rationale)
+        for example in generate()["test"][:158]
+    ]
+    records.insert(ONE_WORD, Record(("good",), 1, (0,)))
+    records.insert(EMPTY, Record((), 0, ()))
     vocabulary = fit_vocabulary(record.words for record in records)
     labels = np.array([record.label for record in records], np.int32)
     split = Split(records, [encode(vocabulary, record.words) for record in records], labels)
-    dataset = Dataset("planted", {"train": split, "test": split}, vocabulary, ("negative", "positive"), "synthetic")
+    dataset = Dataset("planted", {"train": split, "test": split}, vocabulary, LABEL_NAMES, "synthetic")
     values = {
         "technique": "attention_at",
         "epsilon": 2.0,
@@ -84,7 +86,7 @@ def test_rows_come_back_in_the_order_of_the_split(found, exact):
         for place, (probability, attention, importance, correlation) in enumerate(texts):
             n = len(attention)
             assert found.lengths[place] == n
-            assert found.probability[run, place] == pytest.approx(probability, abs=1e-5)
+            np.testing.assert_allclose(found.probability[run, place], [1 - probability, probability], atol=1e-5)
             np.testing.assert_allclose(found.attention[run, place, :n], attention, atol=1e-5)
             np.testing.assert_allclose(found.importance[run, place, :n], importance, atol=1e-4)
             assert not found.attention[run, place, n:].any() and not found.importance[run, place, n:].any()

@@ -81,5 +81,30 @@ def test_the_pairs_of_the_largest_split_fit_and_more_are_refused():
 def test_selection_metrics_are_the_figures(runs):
     probability, labels = (jnp.asarray(x[5]) for x in runs)
     _, accuracy, _, auc = figures(probability, labels)
-    assert float(prediction.METRICS["auc"](probability, labels)) == float(auc)
-    assert float(prediction.METRICS["accuracy"](probability, labels)) == float(accuracy)
+    both = jnp.stack([1 - probability, probability], axis=-1)
+    assert float(prediction.METRICS["auc"](both, labels)) == float(auc)
+    assert float(prediction.METRICS["accuracy"](both, labels)) == float(accuracy)
+
+
+def test_accuracy_of_several_classes_equals_scikit_learn():
+    """The first of equal probabilities; a row that holds a NaN counts as class 0."""
+    rng = np.random.default_rng(0)
+    probability = (rng.integers(0, 4, (200, 5)) / 10).astype(np.float32)
+    labels = rng.integers(0, 5, 200).astype(np.int32)
+    broken = probability.copy()
+    broken[::3, 2] = np.nan
+    said = np.where(np.isnan(broken).any(-1), 0, broken.argmax(-1))
+    for values, classes in ((probability, probability.argmax(-1)), (broken, said)):
+        ours = jax.jit(prediction.METRICS["accuracy"])(jnp.asarray(values), jnp.asarray(labels))
+        assert float(ours) == pytest.approx(metrics.accuracy_score(labels, classes), rel=1e-6)
+        np.testing.assert_array_equal(prediction.predicted_classes(jnp.asarray(values)), classes)
+    assert math.isnan(prediction.share_right(jnp.zeros((0, 5)), jnp.zeros(0, jnp.int32)))
+
+
+def test_two_classes_are_predicted_as_they_are_counted():
+    """Also where the two probabilities of a logit near zero round to 0.5 and less."""
+    probability = jnp.array([[0.49999997, 0.5], [0.5, 0.5], [0.5, 0.49999997], [jnp.nan, jnp.nan], [0.4, 0.6]])
+    np.testing.assert_array_equal(prediction.predicted_classes(probability), [0, 0, 0, 0, 1])
+    counts = count_predictions(probability[:, 1], jnp.ones(5, jnp.int32))
+    share = prediction.share_right(probability, jnp.ones(5, jnp.int32))
+    assert float(share) == float(prediction.accuracy(counts)) == pytest.approx(0.2)

@@ -8,12 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_attnat.config import Config, ModelConfig
-from flax_attnat.models.single import EmbeddingInit, Model, build
+from flax_attnat.config import Config, ModelConfig, WordConfig
+from flax_attnat.models.build import build
+from flax_attnat.models.embedding import EmbeddingInit
+from flax_attnat.models.model import Model
 from flax_attnat.objective import Hparams
 from flax_attnat.typing import Array, Batch, Params
 
 VOCABULARY = 13
+CLASSES = 3
+# Words 3, 4, 5 and 9 name the classes of a pair model with entities; 4 and 9 the same one.
+ENTITIES = np.array([-1, -1, -1, 0, 1, 2, -1, -1, -1, 1, -1, -1, -1])
 TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at", "word_iat")
 ADVERSARIAL = TECHNIQUES[1:]
 ENCODERS = ("bilstm", "cnn", "average")
@@ -33,8 +38,39 @@ def small(
 @functools.cache
 def _model(config: ModelConfig, normalise: bool) -> Model:
     """One model for all techniques that share it, and so one compilation of what they share."""
+    return build(config, _words(), classes=2, normalise=normalise)
+
+
+def _words() -> EmbeddingInit:
+    """Unequal frequencies, and no vectors."""
     counts = np.arange(VOCABULARY)[::-1] * (np.arange(VOCABULARY) > 0)
-    return build(config, EmbeddingInit(counts / counts.sum()), normalise=normalise)
+    return EmbeddingInit(counts / counts.sum())
+
+
+@functools.cache
+def small_pair(
+    technique: str,
+    encoder: str = "bilstm",
+    attention: str = "additive",
+    *,
+    dropout: float = 0.0,
+    reading: str = "span",
+    perturb: str = "passage",
+    entities: bool = False,
+) -> tuple[Config, Model]:
+    """A configuration and its pair model of three classes: 6-d words, H = 8."""
+    model = ModelConfig(encoder=encoder, attention=attention, embedding_size=6, hidden_size=4, dropout=dropout)
+    config = Config(technique=technique, reading=reading, model=model, word=WordConfig(perturb=perturb))
+    return config, _pair_model(model, technique.startswith("word_"), perturb, entities)
+
+
+@functools.cache
+def _pair_model(config: ModelConfig, normalise: bool, perturb: str, entities: bool) -> Model:
+    """One pair model for all techniques that share it."""
+    named = ENTITIES if entities else None
+    return build(
+        config, _words(), classes=CLASSES, pair=True, normalise=normalise, perturb=perturb, entity_classes=named
+    )
 
 
 @functools.cache
@@ -61,6 +97,27 @@ def as_batch(texts: Sequence[Any], labels: Any, weights: Sequence[float], width:
         jnp.asarray(labels, jnp.int32),
         jnp.asarray(weights, jnp.float32),
     )
+
+
+def as_pairs(
+    passages: Sequence[Any],
+    queries: Sequence[Any],
+    labels: Any,
+    weights: Sequence[float],
+    widths: tuple[int, int],
+    padding: int = 0,
+) -> Batch:
+    """Passages and queries of ids as a batch of the given two widths, with the id `padding` behind each."""
+    query = as_batch(queries, labels, weights, widths[1], padding)
+    batch = as_batch(passages, labels, weights, widths[0], padding)
+    return batch._replace(query=query.tokens, query_length=query.length)
+
+
+def random_pairs(seed: int = 0) -> Batch:
+    """Four real rows of passages up to 6 and queries up to 3 words, in widths 7 and 4, with labels of three classes."""
+    rng = np.random.default_rng(seed)
+    passages, queries = ([rng.integers(2, VOCABULARY, n) for n in sizes] for sizes in ((6, 2, 4, 5), (3, 1, 2, 3)))
+    return as_pairs(passages, queries, rng.integers(0, CLASSES, 4), [1.0] * 4, (7, 4))
 
 
 def random_batch(seed: int = 0, lengths: Sequence[int] = (6, 2, 4, 5), width: int = 7) -> Batch:

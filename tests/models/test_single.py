@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from flax_attnat.config import ModelConfig
-from flax_attnat.models.single import UNSEEN_SCALE, EmbeddingInit, Model, build
+from flax_attnat.models.embedding import UNSEEN_SCALE, EmbeddingInit
+from flax_attnat.models.model import Model
+from flax_attnat.models.single import build_single
 from flax_attnat.typing import Array, Batch, Params
 from tests.models.small import ATTENTIONS, ENCODERS, as_batch, initial, random_batch, small
 
@@ -59,7 +61,7 @@ def test_pretrained_vectors_land_in_the_table_and_the_others_start_small() -> No
     found = rng.random(400) < 0.5
     found[0] = False
     words = EmbeddingInit(np.full(400, 1 / 400), vectors, found)
-    model = build(ModelConfig(encoder="average", embedding_size=6, hidden_size=4), words)
+    model = build_single(ModelConfig(encoder="average", embedding_size=6, hidden_size=4), words)
     table = np.asarray(model.init(jax.random.key(0))["embedding"]["table"])
     np.testing.assert_array_equal(table[found], vectors[found])
     np.testing.assert_array_equal(table[0], 0)
@@ -67,7 +69,7 @@ def test_pretrained_vectors_land_in_the_table_and_the_others_start_small() -> No
     # About 1,200 normal numbers: their standard deviation within a tenth.
     assert abs(unseen.std() / UNSEEN_SCALE - 1) < 0.1
     assert len(np.unique(unseen, axis=0)) == len(unseen)
-    without = build(
+    without = build_single(
         ModelConfig(encoder="average", embedding_size=6, hidden_size=4), EmbeddingInit(np.full(400, 1 / 400))
     )
     assert abs(np.asarray(without.init(jax.random.key(0))["embedding"]["table"])[1:].std() - 1) < 0.1
@@ -78,7 +80,7 @@ def test_words_are_normalised_by_frequency_when_asked() -> None:
     frequencies = rng.random(30) * (np.arange(30) > 0)
     frequencies /= frequencies.sum()
     config = ModelConfig(encoder="average", embedding_size=6, hidden_size=4)
-    plain, normalised = (build(config, EmbeddingInit(frequencies), normalise=on) for on in (False, True))
+    plain, normalised = (build_single(config, EmbeddingInit(frequencies), normalise=on) for on in (False, True))
     params = plain.init(jax.random.key(0))
     params["embedding"]["table"] = 3 + 5 * params["embedding"]["table"]
     raw = np.asarray(params["embedding"]["table"], np.float64)
@@ -94,7 +96,7 @@ def test_words_are_normalised_by_frequency_when_asked() -> None:
 def test_a_population_starts_from_the_parameters_of_its_seeds(encoder: str) -> None:
     """`jit(vmap(init))` at full width gives what each seed gives alone, another for another seed, none degenerate."""
     config = ModelConfig(encoder=encoder, embedding_size=30, hidden_size=128)
-    model = build(config, EmbeddingInit(np.full(20, 1 / 20)))
+    model = build_single(config, EmbeddingInit(np.full(20, 1 / 20)))
     init = jax.jit(model.init)
     together = jax.jit(jax.vmap(lambda seed: model.init(jax.random.key(seed))))(jnp.array([0, 1, 0]))
     for run, seed in enumerate((0, 1, 0)):

@@ -9,7 +9,8 @@ import pytest
 from flax_attnat.config import Config, ModelConfig, WordConfig
 from flax_attnat.data.batches import Bucket
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.models.single import EmbeddingInit, build
+from flax_attnat.models.embedding import EmbeddingInit
+from flax_attnat.models.single import build_single
 from flax_attnat.objective import Hparams, build_objective
 from flax_attnat.training.population import Population, build_population, zero_sums
 from flax_attnat.training.schedule import CHUNK_STEPS, Chunk, chunk_rows, epoch_rows
@@ -31,9 +32,17 @@ def population_of(technique: str) -> Population:
     config = Config(
         technique=technique, model=ModelConfig(embedding_size=6, hidden_size=5), word=WordConfig(neighbours=3)
     )
-    model = build(config.model, EmbeddingInit(np.full(VOCABULARY, 1 / VOCABULARY)), normalise=technique == "word_iat")
+    model = build_single(
+        config.model, EmbeddingInit(np.full(VOCABULARY, 1 / VOCABULARY)), normalise=technique == "word_iat"
+    )
     valid = np.arange(VOCABULARY) > 1
     return build_population(config, model, build_objective(config, model, 1.3), METRICS["auc"], valid)
+
+
+def two_classes(probability: list[list[float]]) -> jax.Array:
+    """Probabilities `[R, N, 2]` from those of class 1 `[R, N]`."""
+    ones = jnp.asarray(probability, jnp.float32)
+    return jnp.stack([1 - ones, ones], axis=-1)
 
 
 def train(population: Population, seeds: list[int], epsilons: list[float], steps: int):
@@ -112,7 +121,7 @@ def test_selection_keeps_the_parameters_of_each_runs_best_epoch() -> None:
     for epoch, probability in enumerate(([bad, good], [good, bad], [good, good]), start=1):
         marked = jax.tree.map(lambda leaf, epoch=epoch: jnp.full_like(leaf, epoch), states.params)
         states, metric = population.select(
-            states._replace(params=marked), jnp.asarray(probability, jnp.float32), labels, jnp.int32(epoch)
+            states._replace(params=marked), two_classes(probability), labels, jnp.int32(epoch)
         )
         kept.append(states.best_epoch.tolist())
     assert kept == [[1, 1], [2, 1], [2, 1]]  # a tie keeps the earlier epoch

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from flax_attnat.config import ModelConfig
-from flax_attnat.models.single import EmbeddingInit, build
+from flax_attnat.models.embedding import EmbeddingInit
+from flax_attnat.models.single import build_single
 from flax_attnat.objective import build_objective
 from flax_attnat.training.step import build_train_step, init_state
 from flax_attnat.typing import Batch
@@ -42,7 +43,7 @@ def reference_gradients(params: Tree, rows: list[Row], technique: str, epsilon: 
 @pytest.mark.parametrize("attention", ["additive", "scaled_dot"])
 def test_float64_gradient_is_the_finite_difference_of_its_objective(attention: str) -> None:
     config = ModelConfig(attention=attention, embedding_size=3, hidden_size=2)
-    params = float64(build(config, EmbeddingInit(np.full(6, 1 / 6))).init(jax.random.key(3)))
+    params = float64(build_single(config, EmbeddingInit(np.full(6, 1 / 6))).init(jax.random.key(3)))
     rows = [Row(np.array([2, 3, 2, 5]), 1, 1.0), Row(np.array([4]), 0, 1.0), Row(np.array([3, 5]), 0, 0.0)]
     deltas = reference.perturbations(params, rows, "attention_iat", 0.7, POS_WEIGHT)
     value = functools.partial(reference.objective, params, rows, deltas, 0.6, POS_WEIGHT)

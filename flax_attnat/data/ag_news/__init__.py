@@ -1,0 +1,1 @@
+"""News descriptions of AG News, world or business."""

@@ -1,0 +1,1 @@
+"""bAbI task 1: questions with one supporting fact."""

@@ -1,0 +1,1 @@
+"""bAbI task 2: questions with two supporting facts."""

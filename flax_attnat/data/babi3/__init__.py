@@ -1,0 +1,1 @@
+"""bAbI task 3: questions with three supporting facts."""

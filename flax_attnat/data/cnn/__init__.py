@@ -1,0 +1,1 @@
+"""CNN question answering: articles with anonymised entities."""

@@ -1,0 +1,1 @@
+"""Film reviews of the Large Movie Review Dataset, positive or negative."""

@@ -1,0 +1,1 @@
+"""Film reviews of the ERASER benchmark with human rationales."""

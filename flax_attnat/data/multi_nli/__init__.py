@@ -1,0 +1,1 @@
+"""The Multi-Genre Natural Language Inference corpus."""

@@ -1,0 +1,1 @@
+"""Posts of two of the 20 Newsgroups, baseball or hockey."""

@@ -1,0 +1,1 @@
+"""The Stanford Natural Language Inference corpus."""
