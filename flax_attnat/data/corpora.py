@@ -129,17 +129,17 @@ def arrange_custom(tables: Mapping[str, Table], keep: Keep, notes: Notes) -> dic
     rows = whole(tables, {name: name for name in tables})
     labels = tables["train"].labels
     missing = [name for name in ("test", "dev") if name not in tables]
-    left = np.arange(len(labels))
+    left, share = np.arange(len(labels)), max(1, round(CUSTOM_SHARE * len(labels)))
     for seed, name in enumerate(missing):
         try:
-            left, held = hold_out(left, labels[left], CUSTOM_SHARE / (1 - seed * CUSTOM_SHARE), seed, stratify=True)
+            left, held = hold_out(left, labels[left], share, seed, stratify=True)
         except DataError:  # a class with a single text, or more classes than held-out texts
             if len(left) < FEWEST:
                 raise DataError(
                     f"config.data.train has {len(labels):,} texts: too few to hold out a {name} split. Give at least"
                     f" {FEWEST} texts, or files of their own: --config.data.dev=FILE --config.data.test=FILE."
                 ) from None
-            left, held = hold_out(left, labels[left], CUSTOM_SHARE / (1 - seed * CUSTOM_SHARE), seed, stratify=False)
+            left, held = hold_out(left, labels[left], share, seed, stratify=False)
         rows[name] = [("train", held)]
     return rows | {"train": [("train", left)]}
 

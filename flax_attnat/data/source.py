@@ -101,14 +101,14 @@ def official_splits(tables: Mapping[str, Table], keep: Keep, notes: Notes) -> di
 
 
 def hold_out(
-    rows: np.ndarray, labels: np.ndarray, share: float, seed: int, *, stratify: bool
+    rows: np.ndarray, labels: np.ndarray, share: float | int, seed: int, *, stratify: bool
 ) -> tuple[np.ndarray, ...]:
     """Splits `rows` `[N]` in two as scikit-learn's `train_test_split` does: what stays, and `share` of them held out.
 
     Args:
       rows: row numbers.
       labels: `[N]` their classes; read only if `stratify`.
-      share: held out, between 0 and 1.
+      share: held out: a share between 0 and 1, or a whole number of rows.
       seed: its `random_state`.
       stratify: whether both parts have the classes in the same proportions.
 
@@ -121,7 +121,7 @@ def hold_out(
         return tuple(train_test_split(rows, test_size=share, random_state=seed, stratify=labels if stratify else None))
     except ValueError as error:
         raise DataError(
-            f"{share:.0%} of {len(rows):,} texts cannot be held out ({error}) Check the raw file and the length filter"
+            f"{share} of {len(rows):,} texts cannot be held out ({error}) Check the raw file and the length filter"
             " (config.data.min_length, max_length)."
         ) from error
 
