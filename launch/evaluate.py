@@ -25,6 +25,7 @@ from flax_attnat.training.loop import restore
 from flax_attnat.training.trainer import build_trainer
 from flax_attnat.training.workdir import WorkdirError, read_config, read_lines, write_lines
 from launch import cli
+from launch.display import preparing
 from launch.train import show_results
 
 FLAGS = {
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
     config = dataclasses.replace(config, data=data)
 
     console = cli.console()
-    dataset = load(config)
+    with preparing(console) as progress:
+        dataset = load(config, progress)
     # Without the vectors: what they became is in the checkpoint.
     trainer = build_trainer(config, dataset, None, METRICS[config.training.selection])
     restored = restore(trainer, workdir, lambda sentence: console.print(sentence, style="yellow", markup=False))

@@ -51,9 +51,10 @@ def main(argv: Sequence[str]) -> int:
     config = cli.read_config(cli.flag_values(argv, {}, config=True))
     with preparing(console) as progress:
         dataset = load(config, progress)
+        vectors = load_vectors(config, dataset.vocabulary, progress)
     console.print(results_table(_title(dataset), list(split_rows(dataset, _expected(config.dataset)))))
     show_notes(console, dataset)
-    show_coverage(console, load_vectors(config, dataset.vocabulary))
+    show_coverage(console, vectors)
     return 0
 
 

@@ -40,7 +40,7 @@ from flax_attnat.training.loop import Stopped, fit
 from flax_attnat.training.trainer import build_trainer
 from flax_attnat.training.workdir import check_free, claim, locked, read_lines, write_lines
 from launch import cli
-from launch.display import Display, results_table
+from launch.display import Display, preparing, results_table
 
 FLAGS = {"workdir": "where everything is written"}
 MEASURED = ("dev", "test")
@@ -107,8 +107,9 @@ def main(argv: Sequence[str]) -> int:
         console.print(f"{workdir} is finished; nothing was trained.", highlight=False)
     else:
         signals = Signals()
-        dataset = load(config)
-        vectors = load_vectors(config, dataset.vocabulary)
+        with preparing(console) as progress:
+            dataset = load(config, progress)
+            vectors = load_vectors(config, dataset.vocabulary, progress)
         show_coverage(console, vectors)
         try:
             train(config, dataset, vectors, workdir, console, signals)

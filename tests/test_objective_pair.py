@@ -90,7 +90,7 @@ def test_30_steps_lower_the_loss_of_a_single_model_of_three_classes(technique: s
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_empty_sequences_and_filler_rows_give_finite_gradients(technique: str) -> None:
     """Either sequence empty, both empty, and a row of weight 0, which changes nothing."""
-    config, model = small_pair(technique, entities=True, perturb="both")
+    config, model = small_pair(technique, "average", entities=True, perturb="both")
     params, key = initial(model), jax.random.key(1)
     evaluate = jax.jit(jax.value_and_grad(build_objective(config, model), has_aux=True))
     passages, queries = [[3, 4, 9, 2], [5], [], []], [[6, 3], [], [2], []]
@@ -105,7 +105,7 @@ def test_empty_sequences_and_filler_rows_give_finite_gradients(technique: str) -
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_padding_of_either_sequence_changes_no_gradient(technique: str) -> None:
-    config, model = small_pair(technique, perturb="both")
+    config, model = small_pair(technique, "average", perturb="both")
     params, key = initial(model), jax.random.key(1)
     evaluate = jax.jit(jax.value_and_grad(build_objective(config, model), has_aux=True))
     rows = ([[3, 5, 4, 9], [2, 7]], [[6], [4, 8, 2]], [0, 2], [1.0, 1.0])

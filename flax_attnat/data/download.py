@@ -80,11 +80,16 @@ def download(official: Official, folder: Path, *, progress: Progress = no_progre
     except OSError as error:
         faults.append(f"{folder} cannot be written: {error}")
     if faults:
-        raise DataError(
-            f"The download of {official.name} failed: {'; '.join(faults)}. {official.sentence()} Fetch it by hand and"
-            f" put it in {folder} as {official.name}, or name the folder that holds it with config.data.raw_dir."
-        )
+        raise _failure(official, folder, faults)
     return target
+
+
+def _failure(official: Official, folder: Path, faults: list[str]) -> DataError:
+    """What went wrong at each address, and how to get the file by hand."""
+    return DataError(
+        f"The download of {official.name} failed: {'; '.join(faults)}. {official.sentence()} Fetch it by hand and"
+        f" put it in {folder} as {official.name}, or name the folder that holds it with config.data.raw_dir."
+    )
 
 
 def _is_there(target: Path, official: Official) -> bool:

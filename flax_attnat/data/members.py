@@ -97,6 +97,11 @@ def open_file(path: Path, folder: Path) -> tuple[IO[bytes], int]:
     """
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{path} is a link that leads out of {folder}; put the file itself there.")
+    return _open_regular(path)
+
+
+def _open_regular(path: Path) -> tuple[IO[bytes], int]:
+    """Opens a file that is no device, and its size."""
     if not stat.S_ISREG((status := path.stat()).st_mode):  # opening a pipe would wait for ever
         raise DataError(f"{path} is a device or a pipe, not a file; put the file itself there.")
     return path.open("rb"), status.st_size
@@ -106,7 +111,12 @@ def _in_folder(source: Path) -> Iterator[Member]:
     """The files of an extracted folder."""
     own = source.absolute().name
     for name, entry in listing(source):
-        yield Member(f"{own}/{name}", functools.partial(open_file, Path(entry.path), source))
+        opener = (  # in folders that are no links themselves, only a link can lead out; to resolve all takes long
+            functools.partial(open_file, Path(entry.path), source)
+            if entry.is_symlink()
+            else functools.partial(_open_regular, Path(entry.path))
+        )
+        yield Member(f"{own}/{name}", opener)
 
 
 def _in_zip(source: Path) -> Iterator[Member]:

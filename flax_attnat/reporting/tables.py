@@ -7,6 +7,8 @@ import numpy as np
 
 GROUP = ("technique", "reading", "epsilon", "lambda", "split")
 FIGURES = {"f1": ("F1", 100, 1), "accuracy": ("accuracy", 100, 1), "auc": ("AUC", 100, 1), "pearson": ("Pearson", 1, 3)}
+TWO_CLASSES = ("f1", "auc")  # not defined for more: no column where no line has them
+PART = "accuracy_"  # accuracy of a part of the split, MultiNLI's matched pairs say
 
 
 def summarise(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -19,6 +21,10 @@ def summarise(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
       Rows of text: the group (lambda only where it is not 1), the number of seeds and texts, and each figure as
       `mean ± sd` over seeds (sd from two seeds on; "n/a" where no seed has the figure); all but Pearson in per cent.
     """
+    lines = list(lines)
+    known = {name for line in lines for name, value in line.items() if value is not None}
+    figures = {name: form for name, form in FIGURES.items() if name in known or name not in TWO_CLASSES}
+    figures |= {name: (name.removeprefix(PART), 100, 1) for name in sorted(known) if name.startswith(PART)}
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault(tuple(line[name] for name in GROUP), []).append(line)
@@ -28,8 +34,8 @@ def summarise(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
         name += f" lambda {weight:g}" if weight not in (None, 1) else ""
         row = {"technique": name, "epsilon": "-" if epsilon is None else f"{epsilon:g}", "split": split}
         row |= {"seeds": str(len(members)), "n": f"{members[0]['n']:,}"}
-        for field, (title, scale, digits) in FIGURES.items():
-            row[title] = _mean_sd([line[field] for line in members], scale, digits)
+        for field, (title, scale, digits) in figures.items():
+            row[title] = _mean_sd([line.get(field) for line in members], scale, digits)
         rows.append(row)
     return rows
 

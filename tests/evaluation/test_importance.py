@@ -68,7 +68,7 @@ def test_the_predicted_class_and_class_1_give_the_same_importance_to_two_classes
     _, model = small("vanilla")
     params = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(0)))
     # Every text is predicted twice, by a bias to either side.
-    for bias in (-1.0, 1.0):
+    for bias in (-4.0, 4.0):
         params["output"]["bias"] = jnp.array([bias])
         batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), 6)
         found = explain_batch(model, params, batch)

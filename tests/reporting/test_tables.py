@@ -31,9 +31,20 @@ def test_figures_that_are_missing():
     """One seed has no spread; a figure that some seeds lack is that of the others; one that none has is n/a."""
     (row,) = summarise([line()])
     assert (row["F1"], row["seeds"]) == ("80.0", "1")
-    (row,) = summarise([line(0, auc=None, pearson=None), line(1, auc=None, pearson=0.5), line(2, auc=None, f1=None)])
+    lines = [line(0, auc=None, pearson=None), line(1, auc=None, pearson=0.5), line(2, auc=None, f1=None)]
+    row, _ = summarise([*lines, line(split="dev")])
     assert (row["AUC"], row["Pearson"], row["F1"], row["seeds"]) == ("n/a", "0.375 ± 0.177", "80.0 ± 0.0", "3")
     assert summarise([]) == []
+
+
+def test_more_than_two_classes():
+    """No F1 and no AUC where no line has them; parts of a split have columns of their own."""
+    several = {"f1": None, "auc": None}
+    (row,) = summarise([line(0, **several, accuracy_matched=0.75), line(1, **several, accuracy_matched=0.25)])
+    assert list(row) == ["technique", "epsilon", "split", "seeds", "n", "accuracy", "Pearson", "matched"]
+    assert row["matched"] == "50.0 ± 35.4"
+    rows = summarise([line(0, **several, accuracy_matched=0.75), line(0, **several, split="dev")])
+    assert [row["matched"] for row in rows] == ["75.0", "n/a"]
 
 
 @pytest.mark.parametrize(
