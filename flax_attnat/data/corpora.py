@@ -166,6 +166,9 @@ def _examples(source: Source, splits: Mapping[str, list[dict]]) -> dict[str, lis
             group=record["group"].decode("utf-8"),
         )
 
+    for name, found in splits.items():
+        if not found:
+            raise DataError(f"{source.name}: the split {name} of the raw file has no example. {source.official.sentence()}")
     return {name: [example(record) for record in found] for name, found in splits.items() if found[0]["label"]}
 
 
