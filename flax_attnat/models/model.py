@@ -49,8 +49,8 @@ def probabilities(logits: Array) -> Array:
       possible class sums to 0.
 
     >>> import jax.numpy as jnp
-    >>> probabilities(jnp.array([[0.0, jnp.log(3.0), absent_logit(jnp.float32)]])).round(3)
-    Array([[0.25, 0.75, 0.  ]], dtype=float32)
+    >>> probabilities(jnp.array([[1.0, 1.0, absent_logit(jnp.float32)]]))
+    Array([[0.5, 0.5, 0. ]], dtype=float32)
     """
     if logits.shape[-1] == 1:
         return jax.nn.sigmoid(jnp.concatenate([-logits, logits], axis=-1))

@@ -194,9 +194,12 @@ def test_what_a_word_technique_perturbs() -> None:
 @pytest.mark.parametrize("perturb", ["passage", "both"])
 @pytest.mark.parametrize("technique", ["word_at", "word_iat"])
 def test_the_query_is_perturbed_only_if_asked(technique: str, perturb: str) -> None:
-    """What `encode` is given besides the plain words: a delta of norm epsilon per row, zero on padding."""
+    """What `encode` is given besides the plain words: a delta of norm epsilon per row, zero on padding.
+
+    With one neighbour per word, word_iat moves each word of either sequence along the line to its own neighbour.
+    """
     config, model = small_pair(technique, "average", perturb=perturb)
-    params, batch = initial(model), random_pairs()
+    params, batch, neighbours = initial(model), random_pairs(), random_neighbours(k=1)
     given: list[Array] = []
 
     def encode(params: Params, words: Array, batch: Batch) -> Any:
@@ -206,13 +209,18 @@ def test_the_query_is_perturbed_only_if_asked(technique: str, perturb: str) -> N
         return model.encode(params, words, batch)
 
     objective = build_objective(config, model._replace(encode=encode))
-    objective(params, batch, hparams(epsilon=0.8), jax.random.key(0), random_neighbours())
+    objective(params, batch, hparams(epsilon=0.8), jax.random.key(0), neighbours)
     deltas = np.stack([np.asarray(words - model.embed(params, batch)) for words in given])
     moved = [np.abs(delta).max(-1) > 0 for delta in deltas if delta.any()]
     assert len(moved) == 1
     real = np.asarray(small_pair(technique, "average", perturb="both")[1].tokens(batch)[1])
     np.testing.assert_array_equal(moved[0], real & ((np.arange(real.shape[1]) < 7) | (perturb == "both")))
     np.testing.assert_allclose(np.linalg.norm(deltas[-1], axis=(1, 2)), 0.8, rtol=1e-4)
+    if technique == "word_iat":
+        near = model.table(params)[neighbours[model.tokens(batch)[0], 0]] - model.embed(params, batch)
+        along, delta = np.asarray(near)[moved[0]], deltas[-1][moved[0]]
+        cosine = np.sum(along * delta, axis=-1) / np.linalg.norm(along, axis=-1) / np.linalg.norm(delta, axis=-1)
+        np.testing.assert_allclose(np.abs(cosine), 1, atol=1e-3)
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
