@@ -22,6 +22,7 @@ from flax_attnat.config import (
     parse,
     to_json,
 )
+from flax_attnat.data import catalogue
 from launch import cli
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +131,15 @@ def test_dropout_is_below_one():
 def test_an_unknown_name_is_answered_with_all_that_are_known(field, choices):
     assert problem(nested(field, "nonsense")) == f"config.{field} must be one of {', '.join(choices)}; got 'nonsense'."
     for choice in choices:
-        assert flatten(parse(nested(field, choice)))[field] == choice
+        values = nested(field, choice)
+        if choice == "custom":
+            values["data"] = {"train": "mine.csv"}
+        assert flatten(parse(values))[field] == choice
+
+
+@pytest.mark.parametrize("values", [{"dataset": "custom"}, {"dataset": "sst", "data": {"train": "mine.csv"}}])
+def test_a_file_of_ones_own_and_the_dataset_custom_go_together(values):
+    assert "--config.dataset=custom and --config.data.train=FILE, or neither" in problem(values)
 
 
 @pytest.mark.parametrize("seeds", [[], [0, 0], [-1], [2**31]])
@@ -214,7 +223,8 @@ def test_every_experiment_is_valid_and_its_command_is_exact(name, monkeypatch):
     """The command in a docstring, run through the flags of its entry point, gives a configuration that is allowed."""
     monkeypatch.chdir(ROOT)
     module = importlib.import_module(f"configs.{name}")
-    parse(module.get_config().to_dict())
+    if name != "custom":  # it needs a file, which its command names
+        parse(module.get_config().to_dict())
     text = re.sub(r"\\\n\s*", " ", inspect.getdoc(module))
     commands = re.findall(rf"^ *python -m (launch\.[\w.]+) (.*--config=configs/{name}\.py\b.*)$", text, re.MULTILINE)
     assert commands, f"the docstring of configs/{name}.py holds no command that uses it"
@@ -225,4 +235,4 @@ def test_every_experiment_is_valid_and_its_command_is_exact(name, monkeypatch):
 
 
 def test_there_are_experiments():
-    assert {"planted", "sst"} <= set(EXPERIMENTS)
+    assert {"planted", "custom", *catalogue.NAMES} == set(EXPERIMENTS)

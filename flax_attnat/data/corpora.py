@@ -168,7 +168,7 @@ def _examples(source: Source, splits: Mapping[str, list[dict]]) -> dict[str, lis
 
     for name, found in splits.items():
         if not found:
-            raise DataError(f"{source.name}: the split {name} of the raw file has no example. {source.official.sentence()}")
+            raise DataError(f"{source.name}: the raw file has no example of {name}. {source.official.sentence()}")
     return {name: [example(record) for record in found] for name, found in splits.items() if found[0]["label"]}
 
 

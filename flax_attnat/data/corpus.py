@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_attnat.data.source import Example, Notes, Table
+from flax_attnat.data.workers import Pieces, cut_chunk, cut_in_processes
 
 Progress = Callable[[str, int, int | None], None]
 """`progress(what, done, total)`; the total is None where it is not known."""
@@ -179,38 +180,21 @@ def _cut_all(texts: Sequence[str], cut: Cut, words: dict[str, int], progress: Pr
     """Word numbers of all texts; new words are added to `words` in the order of first occurrence."""
     chunks = [texts[start : start + _CHUNK_TEXTS] for start in range(0, len(texts), _CHUNK_TEXTS)]
     values, lengths, done = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], 0
-    for local_words, local_values, local_lengths in _cut_chunks(chunks, cut, sum(map(len, texts))):
-        numbers = np.array([words.setdefault(word, len(words)) for word in local_words], np.int32)
-        values.append(numbers[local_values])
-        lengths.append(local_lengths)
-        done += len(local_lengths)
+    for pieces in _cut_chunks(chunks, cut, sum(map(len, texts))):
+        numbers = np.array([words.setdefault(word, len(words)) for word in pieces.words], np.int32)
+        values.append(numbers[np.array(pieces.values, np.int64)])
+        lengths.append(np.array(pieces.lengths, np.int64))
+        done += len(pieces.lengths)
         progress("cutting texts into words", done, len(texts))
     return Ragged(np.concatenate(values), np.cumsum(np.concatenate(lengths)))
 
 
-def _cut_chunks(
-    chunks: Sequence[Sequence[str]], cut: Cut, characters: int
-) -> Iterable[tuple[list[str], np.ndarray, np.ndarray]]:
-    """`cut_chunk` of every chunk, in order; in parallel processes where that pays."""
+def _cut_chunks(chunks: Sequence[Sequence[str]], cut: Cut, characters: int) -> Iterable[Pieces]:
+    """`cut_chunk` of every chunk, in order; in as many processes as there are cores for us, where that pays."""
     if characters < _SERIAL_CHARACTERS:
         return (cut_chunk(chunk, cut) for chunk in chunks)
-    import joblib
-
-    # Whole numbers of processes: the cores that this process may use.
-    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return joblib.Parallel(n_jobs=jobs, return_as="generator")(joblib.delayed(cut_chunk)(c, cut) for c in chunks)
-
-
-def cut_chunk(texts: Sequence[str], cut: Cut) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The different words of some texts, their numbers `[total]` in that list, and the length of each text."""
-    words: dict[str, int] = {}
-    values: list[int] = []
-    lengths = []
-    for text in texts:
-        found = cut(text)
-        values += [words.setdefault(word, len(words)) for word in found]
-        lengths.append(len(found))
-    return list(words), np.array(values, np.int32), np.array(lengths, np.int64)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cut_in_processes(chunks, cut, min(cores, len(chunks)))
 
 
 def save(path: Path, corpus: Corpus) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flax_attnat.data import corpus
+from flax_attnat.data import corpus, workers
 from flax_attnat.data.corpus import Ragged, build_corpus, ragged
+from flax_attnat.data.errors import DataError
 from flax_attnat.data.source import Example, Notes, spaced_words
 
 ROWS = st.lists(st.lists(st.integers(0, 50), max_size=6), max_size=8)
@@ -107,6 +108,13 @@ def test_parallel_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch)
     assert together.words == alone.words
     np.testing.assert_array_equal(together.parts["train"].text.values, alone.parts["train"].text.values)
     np.testing.assert_array_equal(together.parts["train"].query.ends, alone.parts["train"].query.ends)
+
+
+def test_a_process_that_dies_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "_SERIAL_CHARACTERS", 0)
+    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+    with pytest.raises(DataError, match="A process that cuts texts into words died"):
+        made(small())
 
 
 def test_progress_counts_every_text() -> None:

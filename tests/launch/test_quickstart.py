@@ -14,7 +14,7 @@ def test_the_heat_map_shows_the_first_test_sentences_under_each_technique() -> N
     rng = np.random.default_rng(0)
     size = len(dataset.splits["test"].records)
     weights = rng.dirichlet(np.ones(32), (1, size)).astype(np.float32)
-    probability = np.full((1, size), 0.75, np.float32)
+    probability = np.broadcast_to(np.array([0.25, 0.75], np.float32), (1, size, 2))
     instances = SplitInstances(probability, weights, weights, weights[..., 0], np.zeros(size), np.zeros(size))
     page = heat_map(dataset, {"vanilla": instances, "attention_at": instances})
     first = dataset.splits["test"].records[0]
