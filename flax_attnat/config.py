@@ -298,6 +298,12 @@ def _check(config: Config) -> None:
             f" --config.dataset=custom and --config.data.train=FILE, or neither; got dataset {config.dataset!r} and"
             f" train {config.data.train!r}."
         )
+    if config.dataset != "custom" and (config.data.dev or config.data.test):
+        raise ConfigError(
+            f"config.data.dev and config.data.test are read by the dataset custom only; got dataset {config.dataset!r},"
+            f" dev {config.data.dev!r} and test {config.data.test!r}. Leave them empty, or give"
+            " --config.dataset=custom."
+        )
     if config.model.encoder == "cnn" and config.model.hidden_size % 2:
         raise ConfigError(
             "config.model.hidden_size must be even for the encoder cnn, whose 2 x hidden_size features are shared by "

@@ -4,7 +4,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -94,6 +94,8 @@ def flag_values(
         rest = values(list(argv))
     except flags.IllegalFlagValueError as error:
         raise ConfigError(_plain(error)) from error
+    except flags.UnrecognizedFlagError as error:
+        raise UsageError(f"{_plain(error)}{_fuller(error.flagname, strings, config=config)} See --help.") from error
     except flags.Error as error:
         raise UsageError(f"{_plain(error)} See --help.") from error
     except Exception as error:  # whatever the config file raises while it is executed
@@ -147,6 +149,15 @@ def _check_overrides(argv: Sequence[str]) -> None:
         match = re.match(r"--?config\.([^=]+)(=?)", argument)
         if match and match.group(1) not in fields:
             raise ConfigError(f"config.{match.group(1)} is not a field{suggest(match.group(1), fields)}")
+
+
+def _fuller(name: str, strings: Iterable[str], *, config: bool) -> str:
+    """A question where a flag that is not known has the name of a field without its groups, or the other way round."""
+    if config:
+        meant = [f"config.{field}" for field in flatten(Config()) if name in (field, field.rpartition(".")[2])]
+    else:
+        meant = [flag for flag in strings if name == f"config.data.{flag}"]
+    return f" Did you mean --{meant[0]}?" if meant else ""
 
 
 def _config_file(argv: Sequence[str]) -> str | None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flax_attnat.data.dataset import Dataset
 from flax_attnat.training import loop
 
 # Columns of text; the others hold figures.
@@ -119,3 +120,14 @@ def results_table(title: str, rows: Iterable[Mapping[str, str]]) -> Table:
     for row in rows:
         table.add_row(*(escape(cell) for cell in row.values()))
     return table
+
+
+def show(console: Console, sentence: str) -> None:
+    """Prints one sentence as it is, on one line."""
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_notes(console: Console, dataset: Dataset) -> None:
+    """Prints what reading brought up."""
+    for sentence, count in dataset.notes:
+        show(console, f"{dataset.name}: {count:,} {sentence}")

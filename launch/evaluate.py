@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from flax_attnat.config import config_hash
 from flax_attnat.data.load import load
-from flax_attnat.evaluation.measure import explain_split, result_lines
+from flax_attnat.evaluation.measure import check_measurable, explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.loop import restore
 from flax_attnat.training.trainer import build_trainer
@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     console = cli.console()
     with preparing(console) as progress:
         dataset = load(config, progress)
+    check_measurable(dataset, (split,))
     # Without the vectors: what they became is in the checkpoint.
     trainer = build_trainer(config, dataset, None, METRICS[config.training.selection])
     restored = restore(trainer, workdir, lambda sentence: console.print(sentence, style="yellow", markup=False))

@@ -34,7 +34,7 @@ from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.load import load, load_vectors
 from launch import cli
-from launch.display import preparing, results_table
+from launch.display import preparing, results_table, show, show_notes
 from launch.train import show_coverage
 
 PLACES = {"raw_dir": "folder with the official archives", "data_dir": "where prepared records go"}
@@ -93,11 +93,6 @@ def check(console: Console, path: str) -> int:
     return cli.USAGE if report.problems else 0
 
 
-def show(console: Console, sentence: str) -> None:
-    """Prints one sentence as it is, on one line."""
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
 def split_rows(dataset: Dataset, expected: Mapping[str, int]) -> Iterator[dict[str, str]]:
     """One row of the table per split."""
     for name, split in dataset.splits.items():
@@ -111,18 +106,12 @@ def split_rows(dataset: Dataset, expected: Mapping[str, int]) -> Iterator[dict[s
             row["expected"] = f"{expected[name]:,}"
             row["data"] = "partial" if fewer else "more" if more else "whole"
         yield row | {
-            "mean length": f"{lengths.mean():.1f}",
+            "mean len": f"{lengths.mean():.1f}",
             "longest": f"{lengths.max():,}",
-            "vocabulary": f"{len(dataset.vocabulary.words) - 2:,}",
-            "unknown": f"{unknown:.1%}",
-            "largest class": f"{classes.max() / len(lengths):.1%} {largest} (of {len(classes)})",
+            "vocab": f"{len(dataset.vocabulary.words) - 2:,}",
+            "UNK": f"{unknown:.1%}",
+            "largest class": f"{classes.max() / len(lengths):.1%} {largest} of {len(classes)}",
         }
-
-
-def show_notes(console: Console, dataset: Dataset) -> None:
-    """Prints what reading brought up."""
-    for sentence, count in dataset.notes:
-        show(console, f"{dataset.name}: {count:,} {sentence}")
 
 
 def _title(dataset: Dataset) -> str:

@@ -33,14 +33,14 @@ from flax_attnat.config import Config, config_hash
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load, load_vectors
 from flax_attnat.data.vectors import Vectors
-from flax_attnat.evaluation.measure import SplitInstances, explain_split, result_lines
+from flax_attnat.evaluation.measure import SplitInstances, check_measurable, explain_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.reporting.tables import summarise
 from flax_attnat.training.loop import Stopped, fit
 from flax_attnat.training.trainer import build_trainer
 from flax_attnat.training.workdir import check_free, claim, locked, read_lines, write_lines
 from launch import cli
-from launch.display import Display, preparing, results_table
+from launch.display import Display, preparing, results_table, show_notes
 
 FLAGS = {"workdir": "where everything is written"}
 MEASURED = ("dev", "test")
@@ -110,6 +110,8 @@ def main(argv: Sequence[str]) -> int:
         with preparing(console) as progress:
             dataset = load(config, progress)
             vectors = load_vectors(config, dataset.vocabulary, progress)
+        check_measurable(dataset, MEASURED)
+        show_notes(console, dataset)
         show_coverage(console, vectors)
         try:
             train(config, dataset, vectors, workdir, console, signals)
@@ -125,7 +127,7 @@ def show_coverage(console: Console, vectors: Vectors | None) -> None:
     """Says how many words have a pretrained vector."""
     if vectors is not None:
         known, words = int(vectors.found.sum()), len(vectors.found) - 2
-        console.print(f"vectors: {known:,} of {words:,} words have one ({known / words:.1%})", highlight=False)
+        console.print(f"vectors: {known:,} of {words:,} words have one ({known / max(words, 1):.1%})", highlight=False)
 
 
 def show_results(console: Console, lines: Sequence[dict[str, Any]]) -> None:

@@ -142,6 +142,11 @@ def test_a_file_of_ones_own_and_the_dataset_custom_go_together(values):
     assert "--config.dataset=custom and --config.data.train=FILE, or neither" in problem(values)
 
 
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_dev_or_test_file_beside_an_official_data_set_is_not_passed_over(split):
+    assert "are read by the dataset custom only; got dataset 'sst'" in problem({"dataset": "sst", "data": {split: "a"}})
+
+
 @pytest.mark.parametrize("seeds", [[], [0, 0], [-1], [2**31]])
 def test_bad_seeds(seeds):
     assert problem({"seeds": seeds}) == (
@@ -234,5 +239,7 @@ def test_every_experiment_is_valid_and_its_command_is_exact(name, monkeypatch):
         assert config.dataset == module.get_config().dataset
 
 
-def test_there_are_experiments():
+def test_every_data_set_has_its_experiment():
+    generated = {"planted", "simulated1", "simulated2", "simulated3", "custom"}
+    assert {*configuration.DATASETS} == {*catalogue.NAMES} | generated
     assert {"planted", "custom", *catalogue.NAMES} == set(EXPERIMENTS)

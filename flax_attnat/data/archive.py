@@ -71,7 +71,9 @@ def find_raw(raw_dir: str | os.PathLike[str], names: Sequence[str]) -> Path:
     for name in names:
         if (folder / name).exists():
             return folder / name
-    raise DataError(f"{folder} holds none of {', '.join(names)}; put one of them there.")
+    raise DataError(
+        f"{folder} holds none of {', '.join(names)}; put one of them there, or leave raw_dir empty to download it."
+    )
 
 
 def sha256_of(path: Path) -> str:

@@ -83,7 +83,8 @@ def _official(source: Source, config: Config, progress: Progress) -> Found:
     """The corpus of a dataset with a raw file."""
     raw = locate(source.official, config.data.raw_dir, config.data.data_dir)
     folder = prepared_folder(source.name, source.version, raw.identity, config.data.data_dir)
-    path = folder / f"words-{rules_hash(source.words)}.npz"
+    labels = (*(source.labels or ()), source.entity_prefix)
+    path = folder / f"words-{rules_hash(source.words, labels)}.npz"
     found = corpus.read(path)
     if found is None:
         prepared = read_prepared(
@@ -113,6 +114,7 @@ def _custom(config: Config, progress: Progress) -> Found:
     found = corpus.read(cache)
     if found is None:
         notes = Notes()
+        custom.check_forms(list(paths.values()))
         examples = {name: custom.read(path, notes) for name, path in paths.items()}
         names = custom.label_names(examples["train"])
         for name in paths:
@@ -180,11 +182,17 @@ def _class_names(source: Source, answers: set[str], words: Iterable[str]) -> tup
     return natural(answers | entities)
 
 
-def rules_hash(cut: Cut) -> str:
-    """Twelve hexadecimal digits that name the text rules: their code, and the version of the tokeniser behind them."""
+def rules_hash(cut: Cut, labels: Iterable[str] = ()) -> str:
+    """Twelve hexadecimal digits that name the text rules and the classes.
+
+    They change with the code of the rules and of `flax_attnat.data.text`, from which most of them take a part, with the
+    version of the tokeniser behind them, and with the names of the classes, whose ids are kept beside the words.
+    """
     parts = [
         inspect.getsource(sys.modules[cut.__module__]),
+        inspect.getsource(sys.modules[clean.__module__]),
         cut.__qualname__,
+        *labels,
         importlib.metadata.version("spacy"),
         str(corpus.FORMAT),
     ]

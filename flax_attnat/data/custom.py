@@ -120,6 +120,25 @@ def label_names(examples: Iterable[Example]) -> tuple[str, ...]:
     return natural({example.label for example in examples})
 
 
+def check_forms(paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Makes sure that the files of one data set have the same form: without it, pairs would be read as single texts.
+
+    Args:
+      paths: the training file, then the others.
+
+    Raises:
+      DataError: a file has another form than the first, or cannot be read.
+    """
+    with long_fields():
+        forms = [recognise(path, open_records(path)[0]) for path in (Path(path).expanduser() for path in paths)]
+    for path, form in zip(paths, forms, strict=True):
+        if form != forms[0]:
+            raise DataError(
+                f"{path} has the fields {','.join(form.fields())}, but the training file {paths[0]} has"
+                f" {','.join(forms[0].fields())}; give files of one form."
+            )
+
+
 def check_labels(path: str | os.PathLike[str], examples: Sequence[Example], names: Collection[str]) -> None:
     """Makes sure that a dev or test file has no label that the training file does not have.
 
@@ -225,7 +244,7 @@ def _places(value: object, text: str) -> tuple[int, ...] | None:
 
 
 def _remark(example: Example, seen: dict[bytes, tuple[str, ...]], notes: Notes) -> None:
-    """Notes an empty text or query, and a text that came before; `seen` has the labels of each text so far."""
+    """Notes an empty text, and a text that came before; `seen` has the labels of each text so far."""
     if not example.text.strip():
         notes[EMPTY] += 1
     both = f"{example.text}\0{example.query}".encode()

@@ -12,6 +12,7 @@ from flax_attnat.data.source import Example, Notes
 
 LABEL_NAMES = ("contradiction", "entailment", "neutral")
 NO_MAJORITY = "-"
+REPEATED_NOTE = "pairs repeat the pairID of an earlier one"
 DROPPED_NOTE = 'pairs were left out, because their annotators have no majority (gold_label "-")'
 _LIMIT = 2 << 30  # bytes of one member; with its parses SNLI's training file has about half a billion
 
@@ -22,23 +23,26 @@ def read_pairs(source: Path, member: str, notes: Notes, group: str = "") -> Iter
     Args:
       source: the official archive or its extracted folder.
       member: name inside the archive.
-      notes: counts the pairs without a gold label; they are left out.
+      notes: counts the pairs without a gold label, which are left out, and those that repeat an earlier `pairID`.
       group: what the examples belong to.
 
     Raises:
-      DataError: the source cannot be read, a line is no pair, a `pairID` occurs twice, or there is no labelled pair.
+      DataError: the source cannot be read, a line is no pair, or there is no labelled pair.
     """
     place = f"{source}, {member}"
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     labelled = False
     for number, line in enumerate(io.BytesIO(read_member(source, member, _LIMIT)), 1):
         if not line.strip():
             continue
         try:
             found = parse_pair(line)
-            _check_new(found.get("pairID"), seen, number)
         except ValueError as error:
             raise DataError(f"{place}, line {number}: {error}; the line begins {line[:60]!r}.") from error
+        if (pair_id := found.get("pairID")) is not None:
+            if pair_id in seen:
+                notes[REPEATED_NOTE] += 1
+            seen.add(pair_id)
         if found["gold_label"] == NO_MAJORITY:
             notes[DROPPED_NOTE] += 1
             continue
@@ -95,12 +99,3 @@ def _text(name: str, value: Any) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"the field {name} holds half a character ({error.reason})") from error
     return value
-
-
-def _check_new(pair_id: str | None, seen: dict[str, int], number: int) -> None:
-    """Remembers the line of a `pairID`; ValueError where an earlier line has the same."""
-    if pair_id is None:
-        return
-    if pair_id in seen:
-        raise ValueError(f"the field pairID is {pair_id!r}, as on line {seen[pair_id]}")
-    seen[pair_id] = number

@@ -39,7 +39,7 @@ def load(config: Config, progress: Progress = lambda what, done, total: None) ->
     for name, part in parts.items():
         kept = _fit(config, name, part, notes)
         if classes is not None:
-            kept = _answerable(kept, ids, classes, notes)
+            kept = _answerable(config, name, kept, ids, classes, notes)
         splits[name] = _split(kept, corpus.words, ids, pair=found.pair)
     return Dataset(config.dataset, splits, vocabulary, corpus.labels, found.mark, classes, tuple(sorted(notes.items())))
 
@@ -115,6 +115,8 @@ def _fit(config: Config, name: str, part: Part, notes: Notes) -> Part:
         )
     part, most = part.take(index), config.data.truncate
     _count(notes, "texts are empty", int(np.sum(part.text.lengths() == 0)))
+    if len(part.query.values):
+        _count(notes, "queries are empty", int(np.sum(part.query.lengths() == 0)))
     for what, column in (("texts", part.text), ("queries", part.query)):
         sentence = f"{what} were cut off at {most:,} words (config.data.truncate)"
         _count(notes, sentence, int(np.sum(column.lengths() > most)))
@@ -125,10 +127,15 @@ def _fit(config: Config, name: str, part: Part, notes: Notes) -> Part:
     return part._replace(text=part.text.head(most), query=part.query.head(most), rationale=rationale)
 
 
-def _answerable(part: Part, ids: np.ndarray, classes: np.ndarray, notes: Notes) -> Part:
+def _answerable(config: Config, name: str, part: Part, ids: np.ndarray, classes: np.ndarray, notes: Notes) -> Part:
     """The texts that still hold the word which names their class."""
     rows = part.text.rows()
     holds = [label in classes[ids[row]] for row, label in zip(rows, part.labels, strict=True)]
+    if not any(holds):
+        raise DataError(
+            f"{config.dataset}: none of the {len(holds):,} texts of the split {name} holds its answer in the first"
+            f" {config.data.truncate:,} words; raise config.data.truncate."
+        )
     _count(notes, "texts do not hold their answer and were dropped", len(holds) - sum(holds))
     return part.take(np.flatnonzero(holds))
 

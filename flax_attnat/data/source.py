@@ -121,8 +121,8 @@ def hold_out(
         return tuple(train_test_split(rows, test_size=share, random_state=seed, stratify=labels if stratify else None))
     except ValueError as error:
         raise DataError(
-            f"{share} of {len(rows):,} texts cannot be held out ({error}) Check the raw file and the length filter"
-            " (config.data.min_length, max_length)."
+            f"{share} of {len(rows):,} texts cannot be held out ({str(error).rstrip('.')}). Check the raw file and the"
+            " length filter (config.data.min_length, max_length)."
         ) from error
 
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_attnat.data.batches import Bucket, gather
+from flax_attnat.data.dataset import Dataset
+from flax_attnat.data.errors import DataError
 from flax_attnat.evaluation import prediction
 from flax_attnat.evaluation.agreement import pearson
 from flax_attnat.evaluation.importance import Instances, explain_batch
@@ -37,6 +39,21 @@ class SplitInstances(NamedTuple):
     pearson: np.ndarray
     labels: np.ndarray
     lengths: np.ndarray
+
+
+def check_measurable(dataset: Dataset, splits: Sequence[str]) -> None:
+    """Makes sure, before anything is trained, that the figures of some splits can be counted.
+
+    Raises:
+      DataError: a split of two classes has more texts than the AUC is counted for.
+    """
+    for name in splits if len(dataset.label_names) == 2 else ():
+        if (size := len(dataset.splits[name].labels)) > prediction.MOST_EXAMPLES:
+            raise DataError(
+                f"{dataset.name}: the split {name} has {size:,} texts, and the AUC of two classes is counted for at"
+                f" most {prediction.MOST_EXAMPLES:,}. Measure fewer; of your own files, give a smaller one with"
+                " --config.data.dev=FILE or --config.data.test=FILE."
+            )
 
 
 def explain_split(trainer: Trainer, params: Params, split: str) -> SplitInstances:

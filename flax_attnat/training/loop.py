@@ -142,7 +142,7 @@ def _load(trainer: Trainer, store: Store) -> tuple[Carry, dict[str, Any]] | None
 
 
 def _check_owner(trainer: Trainer, meta: dict[str, Any]) -> None:
-    """Raises WorkdirError for checkpoints of another configuration or vocabulary: they would mean something else."""
+    """Raises WorkdirError for checkpoints of another configuration, vocabulary or classes: they would mean something else."""
     if meta["config_hash"] != config_hash(trainer.config):
         raise WorkdirError(
             f"the checkpoints were made by another configuration ({meta['config_hash']}, and this one is "
@@ -155,6 +155,11 @@ def _check_owner(trainer: Trainer, meta: dict[str, Any]) -> None:
             f"the checkpoints were made with a vocabulary of {len(then):,} words and the data have {len(now):,}; they "
             f"differ from word {place} on. Point config.data.raw_dir at the data it was trained on, or give another "
             "--workdir."
+        )
+    if meta["labels"] != list(trainer.dataset.label_names):
+        raise WorkdirError(
+            f"the checkpoints were made for the classes {', '.join(meta['labels'])} and the data have "
+            f"{', '.join(trainer.dataset.label_names)}. Give the data it was trained on, or another --workdir."
         )
 
 

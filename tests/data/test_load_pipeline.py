@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from flax_attnat import config as configuration
-from flax_attnat.data import corpora
+from flax_attnat.data import catalogue, corpora
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.load import load
 from tests.fixtures import write_cnn, write_multi_nli
@@ -199,3 +200,32 @@ def test_an_extracted_folder_gives_what_the_archive_gives(tmp_path: Path) -> Non
     os.utime(file, (1, 1))  # a touched folder is another one, and is prepared anew
     load(make_config("cnn", tmp_path / "b"))
     assert len(list((tmp_path / "b" / "data").glob("raw-*"))) == 2
+
+
+def test_kept_words_depend_on_the_shared_rules_and_on_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = catalogue.source("imdb").words  # a rule of its own that calls one of `flax_attnat.data.text`
+    assert corpora.rules_hash(words, ("negative", "positive")) != corpora.rules_hash(words, ("positive", "negative"))
+    before, original = corpora.rules_hash(words), corpora.inspect.getsource
+    changed = sys.modules["flax_attnat.data.text"]
+    monkeypatch.setattr(corpora.inspect, "getsource", lambda module: original(module) + "#" * (module is changed))
+    assert corpora.rules_hash(words) != before
+
+
+def test_a_users_files_must_have_one_form(tmp_path: Path) -> None:
+    train = write_lines(tmp_path / "train.jsonl", reviews(40))
+    pairs = [{"premise": "It was good.", "hypothesis": "It was.", "label": "good"}] * 4
+    test = write_lines(tmp_path / "test.jsonl", pairs)
+    with pytest.raises(DataError, match=r"test\.jsonl has the fields premise,hypothesis,label, but .* has text,label"):
+        load(make_config("custom", tmp_path, train=train, test=test))
+
+
+def test_empty_queries_are_counted(tmp_path: Path) -> None:
+    rows = [{"premise": "so", "hypothesis": "" if i < 2 else "yes", "label": ("a", "b")[i % 2]} for i in range(40)]
+    dataset = load(make_config("custom", tmp_path, train=write_lines(tmp_path / "t.jsonl", rows)))
+    assert dict(dataset.notes)["queries are empty"] == 2
+
+
+def test_a_split_whose_texts_are_cut_before_every_answer_is_a_sentence(tmp_path: Path) -> None:
+    write_cnn(tmp_path)
+    with pytest.raises(DataError, match=r"cnn: none of the .* holds its answer in the first 1 words"):
+        load(make_config("cnn", tmp_path, truncate=1))

@@ -67,8 +67,8 @@ def test_pairs_and_groups(tmp_path):
 
 def test_a_bad_line_is_named(tmp_path):
     """The sentence says in which of the three files."""
-    path = write(tmp_path, LINES | {"dev_mismatched": [pair(6), pair(6)]})
-    with pytest.raises(DataError, match=r"multinli_1\.0_dev_mismatched\.jsonl, line 2: the field pairID is '6n'"):
+    path = write(tmp_path, LINES | {"dev_mismatched": [pair(6), "[]"]})
+    with pytest.raises(DataError, match=r"multinli_1\.0_dev_mismatched\.jsonl, line 2: it is JSON, but no object"):
         list(SOURCE.examples(path, "dev_mismatched", Notes()))
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from flax_attnat.config import parse
 from flax_attnat.data.dataset import Dataset, Record, Split
+from flax_attnat.data.errors import DataError
 from flax_attnat.data.planted import LABEL_NAMES, generate
 from flax_attnat.data.vocabulary import encode, fit_vocabulary
-from flax_attnat.evaluation.measure import explain_split, result_lines
-from flax_attnat.evaluation.prediction import METRICS
+from flax_attnat.evaluation.measure import check_measurable, explain_split, result_lines
+from flax_attnat.evaluation.prediction import METRICS, MOST_EXAMPLES
 from flax_attnat.training.population import EVALUATION_ROWS
 from flax_attnat.training.trainer import build_trainer
 from tests.evaluation import reference
@@ -131,3 +132,15 @@ def test_figures_without_a_value_are_none(trainer, states, found):
     for line in result_lines(trainer, states, "test", blank, 0.0):
         assert line["auc"] is None and line["pearson"] is None and line["f1"] == 0.0
         assert line["pearson_undefined"] == 160
+
+
+def test_a_split_beyond_what_the_auc_counts_is_a_sentence_before_training():
+    def dataset(size, names):
+        splits = {"dev": Split([], [], np.zeros(size, np.int32)), "test": Split([], [], np.zeros(1, np.int32))}
+        return Dataset("custom", splits, fit_vocabulary([("a",)]), names, "")
+
+    with pytest.raises(DataError, match="the split dev has 60,001 texts"):
+        check_measurable(dataset(MOST_EXAMPLES + 1, ("no", "yes")), ("dev", "test"))
+    check_measurable(dataset(MOST_EXAMPLES + 1, ("no", "yes")), ("test",))
+    check_measurable(dataset(MOST_EXAMPLES, ("no", "yes")), ("dev", "test"))
+    check_measurable(dataset(MOST_EXAMPLES + 1, ("no", "so", "yes")), ("dev", "test"))

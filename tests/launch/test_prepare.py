@@ -32,7 +32,7 @@ def test_all_that_can_be_had_is_shown_beside_the_sizes_expected(
     assert re.search(r"multi_nli: 16 .*gold", shown)
     for name in ("sst", "imdb", "newsgroups", "ag_news", "babi1", "babi2", "babi3", "snli", "movies"):
         (reason,) = (line for line in shown.splitlines() if line.startswith(f"{name} was not prepared: "))
-        assert "put one of them there. The official file is" in reason
+        assert "or leave raw_dir empty to download it. The official file is" in reason
         assert "https://" in reason or "http://" in reason
 
 
@@ -60,3 +60,18 @@ def test_check_of_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_check_of_what_is_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--check", str(tmp_path / "none.csv")) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments, meant",
+    [
+        (("--config=configs/planted.py", "--raw_dir=x"), "--config.data.raw_dir"),
+        (("--config=configs/planted.py", "--epochs=3"), "--config.training.epochs"),
+        (("--all", "--config.data.raw_dir=x"), "--raw_dir"),
+    ],
+)
+def test_a_flag_that_lacks_its_groups_or_has_too_many(
+    arguments: tuple[str, ...], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 2
+    assert f"Did you mean {meant}?" in capsys.readouterr().err

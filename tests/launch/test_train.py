@@ -159,3 +159,23 @@ def test_no_room_for_a_checkpoint_is_a_sentence_and_costs_nothing_that_was_saved
     assert "cannot be read" not in log.read_text()
     assert (workdir / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
     assert results_without_time(workdir) == results_without_time(uninterrupted)
+
+
+def test_training_shows_what_reading_brought_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    rows = [{"text": "one good film " * (1 + 9 * (i == 0)), "label": "no" if i % 2 else "yes"} for i in range(40)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = [
+        "--config=configs/custom.py",
+        f"--config.data.train={tmp_path / 'mine.jsonl'}",
+        f"--config.data.data_dir={tmp_path / 'data'}",
+        "--config.data.truncate=20",
+        "--config.model.encoder=average",
+        "--config.model.embedding_size=4",
+        "--config.model.hidden_size=4",
+        "--config.training.epochs=1",
+    ]
+    assert cli.run(train, train.main, ["train", *arguments, f"--workdir={tmp_path / 'runs'}"]) == 0
+    assert "custom: 1 texts were cut off at 20 words (config.data.truncate)\n" in capsys.readouterr().out

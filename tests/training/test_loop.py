@@ -187,6 +187,13 @@ def test_a_checkpoint_made_with_another_vocabulary_is_refused_and_left_alone(
     assert sorted((tmp_path / "checkpoints").iterdir()) == before
 
 
+def test_checkpoints_of_other_classes_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    fit(trainer_of("vanilla", dataset), tmp_path)
+    swapped = trainer_of("vanilla", dataset._replace(label_names=dataset.label_names[::-1]))
+    with pytest.raises(WorkdirError, match="for the classes negative, positive and the data have positive, negative"):
+        restore(swapped, tmp_path, print)
+
+
 def test_checkpoints_of_another_configuration_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     fit(trainer_of("attention_at", dataset), tmp_path)
     with pytest.raises(WorkdirError, match="made by another configuration"):
