@@ -142,7 +142,7 @@ def _load(trainer: Trainer, store: Store) -> tuple[Carry, dict[str, Any]] | None
 
 
 def _check_owner(trainer: Trainer, meta: dict[str, Any]) -> None:
-    """Raises WorkdirError for checkpoints of another configuration, vocabulary or classes: they would mean something else."""
+    """Raises WorkdirError for checkpoints of another configuration, vocabulary or set of classes."""
     if meta["config_hash"] != config_hash(trainer.config):
         raise WorkdirError(
             f"the checkpoints were made by another configuration ({meta['config_hash']}, and this one is "
