@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import cnn
-from flax_attnat.config import TECHNIQUES, parse
+from flax_attnat.allowed import TECHNIQUES
+from flax_attnat.config import parse
 from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.vocabulary import Vocabulary
 from flax_attnat.evaluation.prediction import METRICS

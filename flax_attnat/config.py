@@ -7,7 +7,6 @@ ill-typed override is an error, changes what its experiment needs, and returns i
 import dataclasses
 import difflib
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,21 +14,7 @@ from typing import Any, get_type_hints
 
 import ml_collections
 
-from flax_attnat.perturbation.attention import READINGS
-
-TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at", "word_iat")
-ENCODERS = ("bilstm", "cnn", "average")
-ATTENTIONS = ("additive", "scaled_dot")
-DATASETS = (
-    *("planted", "simulated1", "simulated2", "simulated3", "custom"),
-    *("sst", "imdb", "newsgroups", "ag_news", "babi1", "babi2", "babi3", "cnn", "snli", "multi_nli", "movies"),
-)
-SELECTIONS = ("auc", "accuracy")
-PERTURBED = ("passage", "both")
-
-
-class ConfigError(ValueError):
-    """A configuration value that cannot be used; the message names the field and what is allowed."""
+from flax_attnat.allowed import ConfigError, check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,33 +147,6 @@ class Config:
     training: TrainingConfig = TrainingConfig()
 
 
-_CHOICES = {
-    "dataset": DATASETS,
-    "technique": TECHNIQUES,
-    "reading": READINGS,
-    "model.encoder": ENCODERS,
-    "model.attention": ATTENTIONS,
-    "training.selection": SELECTIONS,
-    "word.perturb": PERTURBED,
-    "training.matmul_precision": ("bfloat16", "tensorfloat32", "float32"),
-}
-_RANGES = {
-    "epsilon": (0, math.inf),
-    "adversarial_weight": (0, math.inf),
-    "data.min_length": (-1, math.inf),
-    "data.max_length": (-1, math.inf),
-    "data.truncate": (1, math.inf),
-    "data.min_df": (1, math.inf),
-    "model.embedding_size": (1, math.inf),
-    "model.hidden_size": (1, math.inf),
-    "model.dropout": (0, 0.99),
-    "optimizer.learning_rate": (0, 100),
-    "optimizer.weight_decay": (0, 100),
-    "word.neighbours": (1, math.inf),
-    "training.epochs": (1, math.inf),
-    "training.batch_size": (1, math.inf),
-    "training.save_every_minutes": (0, math.inf),
-}
 # Where files lie, and what no result depends on: free to differ between a workdir and the command that resumes it.
 LOCATION_FIELDS = ("data.raw_dir", "data.data_dir", "training.save_every_minutes")
 
@@ -235,7 +193,7 @@ def parse(values: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
     if not isinstance(values, Mapping):
         raise ConfigError(f"config is a group of fields, not a value; got {values!r}.")
     config = _build(Config, values, "")
-    _check(config)
+    check(flatten(config))
     return config
 
 
@@ -276,42 +234,6 @@ def _typed(value: Any, kind: Any, field: str) -> Any:
     if type(value) is not kind:
         raise ConfigError(f"config.{field} must be of type {kind.__name__}; got {value!r}.")
     return value
-
-
-def _check(config: Config) -> None:
-    """Raises ConfigError for a value outside what its field allows."""
-    flat = flatten(config)
-    for field, choices in _CHOICES.items():
-        if flat[field] not in choices:
-            raise ConfigError(f"config.{field} must be one of {', '.join(choices)}; got {flat[field]!r}.")
-    for field, (least, most) in _RANGES.items():
-        if not (math.isfinite(flat[field]) and least <= flat[field] <= most):
-            bound = "" if most == math.inf else f" and at most {most}"
-            raise ConfigError(f"config.{field} must be a finite number, at least {least}{bound}; got {flat[field]!r}.")
-    if not config.seeds or len(set(config.seeds)) != len(config.seeds) or not all(0 <= s < 2**31 for s in config.seeds):
-        raise ConfigError(
-            f"config.seeds must be one or more different numbers from 0 to 2147483647; got {config.seeds!r}."
-        )
-    if (config.dataset == "custom") != bool(config.data.train):
-        raise ConfigError(
-            "config.data.train names the file that the dataset custom is trained on: give both"
-            f" --config.dataset=custom and --config.data.train=FILE, or neither; got dataset {config.dataset!r} and"
-            f" train {config.data.train!r}."
-        )
-    if config.dataset != "custom" and (config.data.dev or config.data.test):
-        raise ConfigError(
-            f"config.data.dev and config.data.test are read by the dataset custom only; got dataset {config.dataset!r},"
-            f" dev {config.data.dev!r} and test {config.data.test!r}. Leave them empty, or give"
-            " --config.dataset=custom."
-        )
-    if config.model.encoder == "cnn" and config.model.hidden_size % 2:
-        raise ConfigError(
-            "config.model.hidden_size must be even for the encoder cnn, whose 2 x hidden_size features are shared by "
-            f"four widths; got {config.model.hidden_size}."
-        )
-    widths = config.data.bucket_widths
-    if not widths or widths[0] < 1 or any(a >= b for a, b in itertools.pairwise(widths)):
-        raise ConfigError(f"config.data.bucket_widths must be ascending positive numbers; got {widths!r}.")
 
 
 def differences(old: Config, new: Config) -> list[str]:

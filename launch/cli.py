@@ -13,7 +13,8 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from flax_attnat.config import Config, ConfigError, flatten, parse, suggest
+from flax_attnat.allowed import ConfigError
+from flax_attnat.config import Config, flatten, parse, suggest
 
 USAGE, FAILED, FROZEN = 2, 1, 3
 """Exit codes: the command or its input is wrong; something failed while running; a run was frozen."""

@@ -21,7 +21,8 @@ from etils import epath
 from rich.console import Console
 
 from configs import planted
-from flax_attnat.config import TECHNIQUES, Config, parse
+from flax_attnat.allowed import TECHNIQUES
+from flax_attnat.config import Config, parse
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load
 from flax_attnat.evaluation.measure import SplitInstances, explain_split

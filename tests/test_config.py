@@ -10,18 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from flax_attnat import allowed
 from flax_attnat import config as configuration
-from flax_attnat.config import (
-    Config,
-    ConfigError,
-    DataConfig,
-    config_hash,
-    default_config,
-    differences,
-    flatten,
-    parse,
-    to_json,
-)
+from flax_attnat.allowed import ConfigError
+from flax_attnat.config import Config, DataConfig, config_hash, default_config, differences, flatten, parse, to_json
 from flax_attnat.data import catalogue
 from launch import cli
 
@@ -120,12 +112,12 @@ def test_dropout_is_below_one():
 @pytest.mark.parametrize(
     ("field", "choices"),
     [
-        ("dataset", configuration.DATASETS),
-        ("technique", configuration.TECHNIQUES),
-        ("reading", configuration.READINGS),
-        ("model.encoder", configuration.ENCODERS),
-        ("model.attention", configuration.ATTENTIONS),
-        ("training.selection", configuration.SELECTIONS),
+        ("dataset", allowed.DATASETS),
+        ("technique", allowed.TECHNIQUES),
+        ("reading", allowed.READINGS),
+        ("model.encoder", allowed.ENCODERS),
+        ("model.attention", allowed.ATTENTIONS),
+        ("training.selection", allowed.SELECTIONS),
     ],
 )
 def test_an_unknown_name_is_answered_with_all_that_are_known(field, choices):
@@ -241,5 +233,5 @@ def test_every_experiment_is_valid_and_its_command_is_exact(name, monkeypatch):
 
 def test_every_data_set_has_its_experiment():
     generated = {"planted", "simulated1", "simulated2", "simulated3", "custom"}
-    assert {*configuration.DATASETS} == {*catalogue.NAMES} | generated
+    assert {*allowed.DATASETS} == {*catalogue.NAMES} | generated
     assert {"planted", "custom", *catalogue.NAMES} == set(EXPERIMENTS)

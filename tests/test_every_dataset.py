@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_attnat.config import ATTENTIONS, TECHNIQUES, Config, ModelConfig, parse
+from flax_attnat.allowed import ATTENTIONS, TECHNIQUES
+from flax_attnat.config import Config, ModelConfig, parse
 from flax_attnat.data.dataset import Dataset, Split
 from flax_attnat.data.load import load
 from flax_attnat.evaluation.prediction import METRICS
@@ -61,7 +62,7 @@ def dataset(name: str, places: Path) -> tuple[Config, Dataset]:
     return parsed, found._replace(splits=dict.fromkeys(("train", "dev", "test"), small))
 
 
-def run(name: str, technique: str, attention: str, places: Path) -> dict[str, float]:
+def run(name: str, technique: str, attention: str, encoder: str, places: Path) -> dict[str, float]:
     """Loss of the first and of the last of 30 steps on the same 32 rows, and the mean norm of the perturbation."""
     base, data = dataset(name, places)
     longest = max(len(tokens) for tokens in data.splits["train"].tokens)
@@ -70,7 +71,7 @@ def run(name: str, technique: str, attention: str, places: Path) -> dict[str, fl
         technique=technique,
         epsilon=EPSILON,
         data=dataclasses.replace(base.data, bucket_widths=(longest,)),
-        model=ModelConfig(attention=attention, embedding_size=16, hidden_size=8),
+        model=ModelConfig(encoder=encoder, attention=attention, embedding_size=16, hidden_size=8),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=0.02),
     )
     trainer = build_trainer(config, data, None, METRICS["accuracy"])
@@ -100,15 +101,17 @@ def check(found: dict[str, float], technique: str) -> None:
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_questions_with_candidates_train_with_every_technique(technique: str, places: Path) -> None:
-    check(run("cnn", technique, "additive", places), technique)
+    check(run("cnn", technique, "additive", "bilstm", places), technique)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["average", "bilstm"])
 @pytest.mark.parametrize("name", DATASETS)
-def test_every_technique_on_every_data_set(name: str, places: Path) -> None:
+def test_every_technique_on_every_data_set(name: str, encoder: str, places: Path) -> None:
     for attention in ATTENTIONS:
-        found = {technique: run(name, technique, attention, places) for technique in TECHNIQUES}
+        found = {technique: run(name, technique, attention, encoder, places) for technique in TECHNIQUES}
         cells = "  ".join(f"{technique} {r['first']:.3f}>{r['last']:.3f}" for technique, r in found.items())
-        print(f"\n{name:10} {attention:10} {cells}")
+        norms = {round(r["norm"], 3) for r in found.values()}
+        print(f"\n{name:10} {encoder:7} {attention:10} {cells}  norms {sorted(norms)}")
         for technique, result in found.items():
             check(result, technique)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_attnat.config import READINGS, Config, ModelConfig
+from flax_attnat.allowed import READINGS
+from flax_attnat.config import Config, ModelConfig
 from flax_attnat.data import planted
 from flax_attnat.data.vocabulary import encode, fit_vocabulary
 from flax_attnat.models.embedding import EmbeddingInit

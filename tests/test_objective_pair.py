@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_attnat.config import READINGS, Config, ModelConfig
+from flax_attnat.allowed import READINGS
+from flax_attnat.config import Config, ModelConfig
 from flax_attnat.models.embedding import EmbeddingInit
 from flax_attnat.models.model import Model, absent_logit
 from flax_attnat.models.pair import build_pair

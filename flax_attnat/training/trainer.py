@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_attnat.config import Config, ConfigError
+from flax_attnat.allowed import ConfigError
+from flax_attnat.config import Config
 from flax_attnat.data.batches import Bucket, make_buckets
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.errors import DataError

@@ -16,7 +16,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from flax_attnat.config import Config, ConfigError, config_hash, differences, parse, to_json
+from flax_attnat.allowed import ConfigError
+from flax_attnat.config import Config, config_hash, differences, parse, to_json
 
 PACKAGES = ("flax_attnat", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "chex", "numpy")
 

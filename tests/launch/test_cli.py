@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from configs import planted
-from flax_attnat.config import ATTENTIONS, DATASETS, ENCODERS, READINGS, TECHNIQUES, parse
+from flax_attnat.allowed import ATTENTIONS, DATASETS, ENCODERS, READINGS, TECHNIQUES
+from flax_attnat.config import parse
 from flax_attnat.training.workdir import WorkdirError, claim, locked
 from launch import cli, evaluate, prepare, quickstart, train
 

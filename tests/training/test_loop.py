@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from flax_attnat.config import Config, ConfigError, DataConfig, ModelConfig, TrainingConfig, WordConfig
+from flax_attnat.allowed import ConfigError
+from flax_attnat.config import Config, DataConfig, ModelConfig, TrainingConfig, WordConfig
 from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.load import load

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_attnat.config import Config, ConfigError, ModelConfig, OptimizerConfig, TrainingConfig, WordConfig
+from flax_attnat.allowed import ConfigError
+from flax_attnat.config import Config, ModelConfig, OptimizerConfig, TrainingConfig, WordConfig
 from flax_attnat.data.batches import gather
 from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.vocabulary import Vocabulary
