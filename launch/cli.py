@@ -24,6 +24,14 @@ class UsageError(ValueError):
     """A command line that cannot be used; the message says what to change."""
 
 
+class Notes(logging.Handler):
+    """Prints what the library logs as notes, above a bar where there is one: rich replaces `sys.stderr` meanwhile."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One sentence."""
+        print(f"note: {record.getMessage()}", file=sys.stderr)
+
+
 def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Runs `main(argv)`, turning `--help` into the module's docstring and known errors into one sentence and exit 2.
 
@@ -37,7 +45,7 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
     from flax_attnat.training.workdir import WorkdirError
 
     if argv is None:  # a process of its own: libraries may have set up logging already
-        logging.basicConfig(format="note: %(message)s", force=True)
+        logging.basicConfig(handlers=[Notes()], force=True)
         logging.getLogger("flax_attnat").setLevel(logging.INFO)
         argv = sys.argv
     if {"--help", "-h", "-help", "--helpfull"} & set(argv):

@@ -82,7 +82,7 @@ def preparing(console: Console, title: str = "") -> Iterator[Callable[[str, int,
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(escape(title), total=None)
+        task = bar.add_task(escape(f"{title}: reading" if title else "reading"), total=None)
 
         def update(what: str, done: int, total: int | None) -> None:
             """Moves the bar."""

@@ -185,7 +185,7 @@ def _cut_all(texts: Sequence[str], cut: Cut, words: dict[str, int], progress: Pr
         values.append(numbers[np.array(pieces.values, np.int64)])
         lengths.append(np.array(pieces.lengths, np.int64))
         done += len(pieces.lengths)
-        progress("cutting texts into words", done, len(texts))
+        progress("cutting texts into words", done // 2, len(texts) // 2)  # each example has a text and a query
     return Ragged(np.concatenate(values), np.cumsum(np.concatenate(lengths)))
 
 

@@ -117,7 +117,7 @@ def test_a_process_that_dies_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         made(small())
 
 
-def test_progress_counts_every_text() -> None:
+def test_progress_counts_every_example() -> None:
     seen = []
     build_corpus(small(), spaced_words, lambda a, w: tuple(a), Notes(), lambda *report: seen.append(report))
-    assert seen[-1] == ("cutting texts into words", 8, 8)
+    assert seen[-1] == ("cutting texts into words", 4, 4)
