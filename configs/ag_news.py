@@ -2,7 +2,7 @@ r"""World or business, from AG News descriptions, the hyper-parameters of Kitada
 
 The paper's AG News experiment (six techniques, BiLSTM with additive attention). For comparison, a single run
 published with Jain & Wallace's code: vanilla accuracy .958, F1 .958, AUC .990. Needs ag_news_csv.tar.gz (12 MB,
-downloaded where `raw_dir` is empty) and, as in the paper, 300-d vectors:
+downloaded where `raw_dir` lacks it) and, as in the paper, 300-d vectors:
 `--config.data.vectors=fasttext-simple`.
 
     python -m launch.train --config=configs/ag_news.py --config.technique=attention_iat --config.epsilon=5 \

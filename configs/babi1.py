@@ -2,7 +2,7 @@ r"""bAbI task 1, one supporting fact, the hyper-parameters of Kitada & Iyatomi 2
 
 The paper's bAbI experiment (six techniques, BiLSTM with additive attention over the story); size of the model,
 batch and number of epochs are Jain & Wallace's. For comparison, a single run published with their code: vanilla
-accuracy 1.000. Needs tasks_1-20_v1-2.tar.gz (16 MB, downloaded where `raw_dir` is empty). Without it,
+accuracy 1.000. Needs tasks_1-20_v1-2.tar.gz (16 MB, downloaded where `raw_dir` lacks it). Without it,
 `--config.dataset=simulated1` trains on stories written by a simulator.
 
     python -m launch.train --config=configs/babi1.py --config.technique=attention_iat --config.epsilon=5 \

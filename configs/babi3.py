@@ -1,7 +1,7 @@
 r"""bAbI task 3, three supporting facts, the hyper-parameters of Kitada & Iyatomi 2021.
 
 As babi1, with stories of up to 1,347 words. For comparison, a single run published with Jain & Wallace's code:
-vanilla accuracy .643. Needs tasks_1-20_v1-2.tar.gz (16 MB, downloaded where `raw_dir` is empty). Without it,
+vanilla accuracy .643. Needs tasks_1-20_v1-2.tar.gz (16 MB, downloaded where `raw_dir` lacks it). Without it,
 `--config.dataset=simulated3` trains on stories written by a simulator.
 
     python -m launch.train --config=configs/babi3.py --config.technique=attention_iat --config.epsilon=5 \

@@ -3,7 +3,7 @@ Iyatomi 2021.
 
 The paper's CNN experiment (six techniques, BiLSTM with additive attention over the article). Only entities of the
 article can be the answer. For comparison, a single run published with Jain & Wallace's code: vanilla accuracy .644.
-Needs the archive of questions, cnn.tgz (downloaded where `raw_dir` is empty), and, as in the paper, 300-d vectors:
+Needs the archive of questions, cnn.tgz (downloaded where `raw_dir` lacks it), and, as in the paper, 300-d vectors:
 `--config.data.vectors=fasttext-simple`. A step of 90 articles of 760 words fits in 7 GiB with every technique
 (`python -m benchmarks.long_passages`). This is a task for a GPU or a TPU: an epoch has about 4,230 steps.
 

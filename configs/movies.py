@@ -2,7 +2,7 @@ r"""Sentiment of long film reviews with human rationales (ERASER, DeYoung et al.
 
 Beside the paper's ten datasets, for the agreement of attention with what people marked; the hyper-parameters are
 those of the paper's single-sequence tasks, the least word frequency is our choice. Reviews have about 800 words.
-Needs movies.tar.gz (4 MB, downloaded where `raw_dir` is empty).
+Needs movies.tar.gz (4 MB, downloaded where `raw_dir` lacks it).
 
     python -m launch.train --config=configs/movies.py --config.technique=attention_iat --config.epsilon=5 \
         --config.data.raw_dir=DIR --workdir=runs/movies

@@ -2,7 +2,7 @@ r"""Natural language inference on MultiNLI, the hyper-parameters of Kitada & Iya
 
 The paper's MultiNLI experiment (six techniques, BiLSTM with additive attention over the premise). The test split is
 both official dev files; accuracy is also given for the matched and the mismatched one. Needs multinli_1.0.zip (227
-MB, downloaded where `raw_dir` is empty) and, as in the paper, 300-d vectors:
+MB, downloaded where `raw_dir` lacks it) and, as in the paper, 300-d vectors:
 `--config.data.vectors=fasttext-simple`.
 
     python -m launch.train --config=configs/multi_nli.py --config.technique=attention_iat --config.epsilon=5 \

@@ -2,7 +2,7 @@ r"""Natural language inference on SNLI, the hyper-parameters of Kitada & Iyatomi
 
 The paper's SNLI experiment (six techniques, BiLSTM with additive attention over the premise). For comparison, a
 single run published with Jain & Wallace's code (batch 128, 25 epochs, glove-840b): vanilla accuracy .779. Needs
-snli_1.0.zip (95 MB, downloaded where `raw_dir` is empty) and, as in the paper, 300-d vectors:
+snli_1.0.zip (95 MB, downloaded where `raw_dir` lacks it) and, as in the paper, 300-d vectors:
 `--config.data.vectors=fasttext-simple`.
 
     python -m launch.train --config=configs/snli.py --config.technique=attention_iat --config.epsilon=5 \

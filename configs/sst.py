@@ -2,7 +2,7 @@ r"""Binary sentiment of the Stanford Sentiment Treebank, the hyper-parameters of
 
 The paper's SST experiment (six techniques, BiLSTM with additive attention). For comparison, a single run published
 with Jain & Wallace's code: vanilla accuracy .808, F1 .784, AUC .902. Needs trainDevTestTrees_PTB.zip (0.8 MB,
-downloaded where `raw_dir` is empty) and, as in the paper, 300-d vectors (fastText wiki.simple.vec) by
+downloaded where `raw_dir` lacks it) and, as in the paper, 300-d vectors (fastText wiki.simple.vec) by
 `--config.data.vectors=FILE`; without them the vectors start random. More seeds: `--config.seeds=0,1,2,3,4`.
 
     python -m launch.train --config=configs/sst.py --config.technique=attention_iat --config.epsilon=5 \

@@ -22,7 +22,7 @@ class DataConfig:
     """Where texts come from and how they become ids.
 
     Attributes:
-      raw_dir: folder with the official archives (or their extracted folders); empty: download them.
+      raw_dir: folder with the official archives (or their extracted folders); what is not there is downloaded.
       data_dir: folder of the prepared records; empty: `~/tensorflow_datasets`.
       train: file of the training texts (CSV, TSV or JSONL); only read by the dataset custom, like the next two.
       dev: file of the dev texts; empty: a tenth of the training texts.

@@ -6,7 +6,7 @@
 
 Flags:
   --config=FILE                   an experiment of configs/
-  --config.data.raw_dir=DIR       folder with the official archive; without it the archive is downloaded
+  --config.data.raw_dir=DIR       folder with the official archive; an archive that is not there is downloaded
   --config.data.data_dir=DIR      where prepared records go (default ~/tensorflow_datasets)
   --config.data.vectors=NAME      word vectors, whose coverage of the vocabulary is shown: fasttext-simple, glove-840b
                                   or a file

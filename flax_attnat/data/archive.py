@@ -59,11 +59,16 @@ class Official(NamedTuple):
         return f"The official file is {self.name}, {size}, {sha256}, from {self.url} ."
 
 
+class NotInFolder(DataError):
+    """A raw file that is not where it was looked for."""
+
+
 def find_raw(raw_dir: str | os.PathLike[str], names: Sequence[str]) -> Path:
     """The first of `names`, files or folders, that lies in `raw_dir`.
 
     Raises:
-      DataError: there is no such folder, or nothing of these names in it.
+      NotInFolder: nothing of these names is in the folder.
+      DataError: there is no such folder.
     """
     folder = Path(raw_dir).expanduser()
     if not folder.is_dir():
@@ -71,9 +76,7 @@ def find_raw(raw_dir: str | os.PathLike[str], names: Sequence[str]) -> Path:
     for name in names:
         if (folder / name).exists():
             return folder / name
-    raise DataError(
-        f"{folder} holds none of {', '.join(names)}; put one of them there, or leave raw_dir empty to download it."
-    )
+    raise NotInFolder(f"{folder} holds none of {', '.join(names)}; put one of them there.")
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax_attnat.data.archive import Official, find_raw, sha256_of, warn_if_repacked
+from flax_attnat.data.archive import NotInFolder, Official, find_raw, sha256_of, warn_if_repacked
 from flax_attnat.data.download import Progress, download, no_progress
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.members import listing
@@ -46,8 +46,8 @@ class Prepared(NamedTuple):
 def locate(official: Official, raw_dir: str, data_dir: str) -> Raw:
     """The raw file and its identity: SHA-256 of an archive, digest of a folder's names, sizes and times.
 
-    Without `raw_dir` the official file is meant: its published SHA-256, or the digest of its address where there is
-    none, stands for it.
+    Where `raw_dir` is not given or does not hold the file, the official one is meant, which is then downloaded: its
+    published SHA-256, or the digest of its address where there is none, stands for it.
 
     Args:
       official: the official archive.
@@ -56,14 +56,17 @@ def locate(official: Official, raw_dir: str, data_dir: str) -> Raw:
         large files.
 
     Raises:
-      DataError: `raw_dir` does not hold the file.
+      DataError: `raw_dir` is no folder, or what it holds cannot be read.
     """
     root = local_root(data_dir)
+    absent = Raw(None, official.sha256 or hashlib.sha256(official.url.encode()).hexdigest())
     if not raw_dir:
-        return Raw(None, official.sha256 or hashlib.sha256(official.url.encode()).hexdigest())
+        return absent
     try:
         source = find_raw(raw_dir, (official.name, *official.folders)).absolute()
         identity = _sha256_remembered(source, root) if source.is_file() else _digest_of_folder(source)
+    except NotInFolder:
+        return absent
     except DataError as error:
         raise DataError(f"{error} {official.sentence()}") from error
     except OSError as error:

@@ -73,31 +73,11 @@ def build_pair(
     table = functools.partial(read_table, jnp.asarray(words.frequencies, jnp.float32), normalise)
     named = None if entity_classes is None else jnp.asarray(entity_classes, jnp.int32)
 
-    def tokens(batch: Batch) -> tuple[Array, Array]:
-        """Word ids `[B, T + Q]` of passage and query, and which of them a word technique perturbs `[B, T + Q]`."""
-        query, query_mask = _query(batch)
-        mask = [_passage_mask(batch), query_mask & (perturb == "both")]
-        return jnp.concatenate([batch.tokens, query], axis=1), jnp.concatenate(mask, axis=1)
-
-    def embed(params: Params, batch: Batch, key: Array | None = None) -> Array:
-        """Word vectors `[B, T + Q, E]` of passage and query."""
-        vectors, rate = table(params), config.dropout
-        # A stream of its own for the query: the padding of the passage does not shift it.
-        both = [dropout(vectors[batch.tokens], rate, key, 0), dropout(vectors[_query(batch)[0]], rate, key, 2)]
-        return jnp.concatenate(both, axis=1)
-
     def encode(params: Params, words_BxWxE: Array, batch: Batch) -> Encoded:
         """Hidden states `[B, T, H]` of the passage, its mask `[B, T]`, the query's state `[B, H]`, possible classes."""
-        width, (mask, query_mask) = batch.tokens.shape[1], (_passage_mask(batch), _query(batch)[1])
-        passage, query = (
-            encoder.apply({"params": params["encoder"][name]}, vectors, real)
-            for name, vectors, real in (
-                ("passage", words_BxWxE[:, :width], mask),
-                ("query", words_BxWxE[:, width:], query_mask),
-            )
-        )
+        states, mask, query = _encode(encoder, _QUERY_STATES[config.encoder], params["encoder"], words_BxWxE, batch)
         candidates = None if named is None else _candidates(named[batch.tokens], mask, classes)
-        return Encoded(passage, mask, _QUERY_STATES[config.encoder](query, query_mask), candidates)  # type: ignore
+        return Encoded(states, mask, query, candidates)
 
     def score(params: Params, encoded: Encoded) -> Array:
         """Attention scores `[B, T]` of the passage, before the softmax."""
@@ -113,7 +93,40 @@ def build_pair(
         return jnp.where(encoded.candidates, logits, absent_logit(logits.dtype))
 
     init = functools.partial(_init_params, encoder, attention, readout, words, config)
+    tokens = functools.partial(_tokens, perturb == "both")
+    embed = functools.partial(_embed, table, config.dropout)
     return Model(init, table, tokens, embed, encode, score, classify)
+
+
+def _tokens(queries: bool, batch: Batch) -> tuple[Array, Array]:
+    """Word ids `[B, T + Q]` of passage and query, and which of them a word technique perturbs `[B, T + Q]`."""
+    query, query_mask = _query(batch)
+    mask = [_passage_mask(batch), query_mask & queries]
+    return jnp.concatenate([batch.tokens, query], axis=1), jnp.concatenate(mask, axis=1)
+
+
+def _embed(
+    table: Callable[[Params], Array], rate: float, params: Params, batch: Batch, key: Array | None = None
+) -> Array:
+    """Word vectors `[B, T + Q, E]` of passage and query."""
+    vectors = table(params)
+    # A stream of its own for the query: the padding of the passage does not shift it.
+    both = [dropout(vectors[batch.tokens], rate, key, 0), dropout(vectors[_query(batch)[0]], rate, key, 2)]
+    return jnp.concatenate(both, axis=1)
+
+
+def _encode(
+    encoder: nn.Module,
+    query_state: Callable[[Array, Array], Array],
+    params: Params,
+    words_BxWxE: Array,
+    batch: Batch,
+) -> tuple[Array, Array, Array]:
+    """Hidden states `[B, T, H]` of the passage, its mask `[B, T]`, the query's state `[B, H]`."""
+    width, mask, query_mask = batch.tokens.shape[1], _passage_mask(batch), _query(batch)[1]
+    passage = encoder.apply({"params": params["passage"]}, words_BxWxE[:, :width], mask)
+    query = encoder.apply({"params": params["query"]}, words_BxWxE[:, width:], query_mask)
+    return passage, mask, query_state(query, query_mask)  # type: ignore
 
 
 def _passage_mask(batch: Batch) -> Array:

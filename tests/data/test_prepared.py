@@ -97,11 +97,11 @@ def test_without_raw_dir(tmp_path):
 
 
 def test_a_raw_dir_without_the_file(tmp_path):
-    """The sentence has the folder, the names, and the official file."""
-    for folder, sentence in ((tmp_path, "holds none of x.zip, x"), (tmp_path / "nowhere", "is not a folder")):
-        with pytest.raises(DataError, match=sentence) as error:
-            locate(OFFICIAL, str(folder), str(tmp_path))
-        assert str(error.value).endswith(OFFICIAL.sentence())
+    """The official file is meant; a folder that is not there is a mistake."""
+    assert locate(OFFICIAL, str(tmp_path), str(tmp_path)) == Raw(None, SHA256)
+    with pytest.raises(DataError, match="is not a folder") as error:
+        locate(OFFICIAL, str(tmp_path / "nowhere"), str(tmp_path))
+    assert str(error.value).endswith(OFFICIAL.sentence())
     with pytest.raises(DataError, match="read from local folders only"):
         locate(OFFICIAL, "", "gs://bucket")
 

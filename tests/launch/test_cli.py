@@ -141,13 +141,15 @@ def test_help_explains_and_names_every_flag(module, capsys: pytest.CaptureFixtur
 
 
 def test_a_missing_archive_says_what_was_expected_and_where_to_get_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # refuses at once
     workdir, raw = tmp_path / "run", tmp_path / "raw"
     raw.mkdir()
     arguments = [SST, f"--config.data.raw_dir={raw}", f"--config.data.data_dir={tmp_path / 'data'}"]
     sentence = refused(capsys, train, *arguments, f"--workdir={workdir}")
-    assert str(raw) in sentence and "trainDevTestTrees_PTB.zip" in sentence and "https://nlp.stanford.edu" in sentence
+    assert f"put it in {tmp_path / 'data' / 'downloads'}" in sentence
+    assert "trainDevTestTrees_PTB.zip" in sentence and "https://nlp.stanford.edu" in sentence
     assert not workdir.exists()
 
 
