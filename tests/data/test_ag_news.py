@@ -21,7 +21,7 @@ TRAIN = (
     '"3","Shares","Down."\n'
 )
 EXAMPLES = [
-    ('Oil "soars", then\\falls.', "business"),
+    ('Oil "soars", then falls.', "business"),
     ("Two\nlines of the \u00e9lys\u00e9e.", "world"),
     ("Down.", "business"),
 ]

@@ -10,4 +10,4 @@ class Builder(SourceBuilder):
     """News descriptions of two classes, in the order of the source."""
 
     SOURCE = SOURCE
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.1.0": "Escaped line breaks are white space."}
