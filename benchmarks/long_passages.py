@@ -23,7 +23,8 @@ from flax_attnat.config import parse
 from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.vocabulary import Vocabulary
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.training.population import make_hparams, zero_sums
+from flax_attnat.training.mesh import make_mesh
+from flax_attnat.training.population import zero_sums
 from flax_attnat.training.trainer import build_trainer
 
 WORDS, ENTITIES, LENGTH, QUERY = 60_000, 530, 760, 14
@@ -50,9 +51,11 @@ def measure(technique: str) -> None:
     """Three steps of one technique in this process; prints seconds a step and peak memory."""
     config = dataclasses.replace(parse(cnn.get_config()), technique=technique)
     size = config.training.batch_size
-    trainer = build_trainer(config, random_questions(STEPS * size), None, METRICS["accuracy"])
+    trainer = build_trainer(
+        config, random_questions(STEPS * size), None, METRICS["accuracy"], mesh=make_mesh(devices=1)
+    )
     (bucket,) = trainer.buckets["train"]
-    states, hparams = trainer.population.init(trainer.seeds), make_hparams(config, 1)
+    states, hparams = trainer.population.init(trainer.seeds), trainer.hparams
     neighbours = trainer.population.refresh(states.params)
     rows = np.full((1, 16, size), -1, np.int32)
     rows[0, :STEPS] = np.arange(STEPS * size).reshape(STEPS, size)
@@ -60,7 +63,15 @@ def measure(technique: str) -> None:
     for steps in (1, STEPS - 1):
         began = time.monotonic()
         states, sums = trainer.population.run_chunk(
-            states, zero_sums(1), bucket, jnp.asarray(rows), jnp.int32(steps), hparams, trainer.seeds, neighbours
+            states,
+            zero_sums(1),
+            bucket,
+            jnp.asarray(rows),
+            jnp.int32(0),
+            jnp.int32(steps),
+            hparams,
+            trainer.seeds,
+            neighbours,
         )
         losses.append(float(sums.loss[0] / sums.rows[0]))
         seconds = (time.monotonic() - began) / steps

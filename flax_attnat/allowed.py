@@ -32,6 +32,14 @@ _CHOICES = {
     "word.perturb": PERTURBED,
     "training.matmul_precision": ("bfloat16", "tensorfloat32", "float32"),
 }
+_SWEPT = {
+    "sweep.techniques": "technique",
+    "sweep.readings": "reading",
+    "sweep.epsilons": "epsilon",
+    "sweep.adversarial_weights": "adversarial_weight",
+    "sweep.learning_rates": "optimizer.learning_rate",
+    "sweep.weight_decays": "optimizer.weight_decay",
+}
 _RANGES = {
     "epsilon": (0, math.inf),
     "adversarial_weight": (0, math.inf),
@@ -48,6 +56,8 @@ _RANGES = {
     "training.epochs": (1, math.inf),
     "training.batch_size": (1, math.inf),
     "training.save_every_minutes": (0, math.inf),
+    "population.max_runs": (0, math.inf),
+    "population.data_shards": (1, math.inf),
 }
 
 
@@ -57,24 +67,47 @@ def check(flat: Mapping[str, Any]) -> None:
     Args:
       flat: dotted field name -> value, of the right type.
     """
-    for field, choices in _CHOICES.items():
-        if flat[field] not in choices:
-            raise ConfigError(f"config.{field} must be one of {', '.join(choices)}; got {flat[field]!r}.")
-    for field, (least, most) in _RANGES.items():
-        if not (math.isfinite(flat[field]) and least <= flat[field] <= most):
-            bound = "" if most == math.inf else f" and at most {most}"
-            raise ConfigError(f"config.{field} must be a finite number, at least {least}{bound}; got {flat[field]!r}.")
-    seeds, widths = flat["seeds"], flat["data.bucket_widths"]
-    if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
-        raise ConfigError(f"config.seeds must be one or more different numbers from 0 to 2147483647; got {seeds!r}.")
-    if not widths or widths[0] < 1 or any(a >= b for a, b in itertools.pairwise(widths)):
-        raise ConfigError(f"config.data.bucket_widths must be ascending positive numbers; got {widths!r}.")
+    for field in (*_CHOICES, *_RANGES):
+        _check_value(field, field, flat[field])
+    for field, single in _SWEPT.items():
+        for value in flat[field]:
+            _check_value(field, single, value)
+        if len(set(flat[field])) != len(flat[field]):
+            raise ConfigError(f"config.{field} must be different from each other; got {flat[field]!r}.")
+    _check_lists(flat)
     if flat["model.encoder"] == "cnn" and flat["model.hidden_size"] % 2:
         raise ConfigError(
             "config.model.hidden_size must be even for the encoder cnn, whose 2 x hidden_size features are shared by "
             f"four widths; got {flat['model.hidden_size']}."
         )
     _check_files(flat["dataset"], *(flat[f"data.{name}"] for name in ("train", "dev", "test")))
+
+
+def _check_value(field: str, allowed_as: str, value: Any) -> None:
+    """Raises ConfigError, in the name of `field`, unless `value` is what the field `allowed_as` may hold."""
+    choices = _CHOICES.get(allowed_as)
+    if choices is not None:
+        if value not in choices:
+            raise ConfigError(f"config.{field} must be one of {', '.join(choices)}; got {value!r}.")
+        return
+    least, most = _RANGES[allowed_as]
+    if not (math.isfinite(value) and least <= value <= most):
+        bound = "" if most == math.inf else f" and at most {most}"
+        raise ConfigError(f"config.{field} must be a finite number, at least {least}{bound}; got {value!r}.")
+
+
+def _check_lists(flat: Mapping[str, Any]) -> None:
+    """Raises ConfigError for seeds or widths that cannot be used, or batches that devices cannot share."""
+    seeds, widths = flat["seeds"], flat["data.bucket_widths"]
+    if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
+        raise ConfigError(f"config.seeds must be one or more different numbers from 0 to 2147483647; got {seeds!r}.")
+    if not widths or widths[0] < 1 or any(a >= b for a, b in itertools.pairwise(widths)):
+        raise ConfigError(f"config.data.bucket_widths must be ascending positive numbers; got {widths!r}.")
+    batch, shards = flat["training.batch_size"], flat["population.data_shards"]
+    if batch % shards:
+        raise ConfigError(
+            f"config.population.data_shards must divide config.training.batch_size; got {shards} and {batch}."
+        )
 
 
 def _check_files(dataset: str, train: str, dev: str, test: str) -> None:

@@ -122,8 +122,42 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """What launch.ablate trains: every combination; an empty field stands for the one value of the configuration.
+
+    Attributes:
+      techniques: several of TECHNIQUES, in place of `technique`.
+      readings: several of READINGS, in place of `reading`; each is a technique of its own.
+      epsilons: in place of `epsilon`; vanilla, which reads none, is trained once.
+      adversarial_weights: lambdas, in place of `adversarial_weight`; likewise.
+      learning_rates: in place of `optimizer.learning_rate`.
+      weight_decays: in place of `optimizer.weight_decay`.
+    """
+
+    techniques: tuple[str, ...] = ()
+    readings: tuple[str, ...] = ()
+    epsilons: tuple[float, ...] = ()
+    adversarial_weights: tuple[float, ...] = ()
+    learning_rates: tuple[float, ...] = ()
+    weight_decays: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PopulationConfig:
+    """How the runs of one technique share the machine; no figure depends on it beyond rounding.
+
+    Attributes:
+      max_runs: at most so many runs in one program; 0: as many as the memory of the devices holds.
+      data_shards: devices that share each batch, for a model too large for one; the other devices share the runs.
+    """
+
+    max_runs: int = 0
+    data_shards: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """One training: a population of runs that differ in their seed.
+    """One training: a population of runs that differ in their seed and in what is swept.
 
     Attributes:
       dataset: one of DATASETS.
@@ -132,6 +166,7 @@ class Config:
       epsilon: norm of the perturbation, >= 0.
       adversarial_weight: lambda, weight of the adversarial loss, >= 0.
       seeds: one run per seed: parameters, order of the batches, random perturbations and dropout.
+      sweep: what else is varied, by launch.ablate.
     """
 
     dataset: str = "planted"
@@ -145,10 +180,15 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     word: WordConfig = WordConfig()
     training: TrainingConfig = TrainingConfig()
+    sweep: SweepConfig = SweepConfig()
+    population: PopulationConfig = PopulationConfig()
 
 
 # Where files lie, and what no result depends on: free to differ between a workdir and the command that resumes it.
-LOCATION_FIELDS = ("data.raw_dir", "data.data_dir", "training.save_every_minutes")
+LOCATION_FIELDS = (
+    *("data.raw_dir", "data.data_dir", "training.save_every_minutes"),
+    *("population.max_runs", "population.data_shards"),
+)
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -227,13 +267,33 @@ def _typed(value: Any, kind: Any, field: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         # A whole number beyond float64 is as far out of range as infinity.
         return float(value) if abs(value) < 2**1023 else math.inf
-    if kind == tuple[int, ...]:
-        if isinstance(value, list | tuple) and all(type(item) is int for item in value):
-            return tuple(value)
-        raise ConfigError(f"config.{field} must be whole numbers such as 0,1,2; got {value!r}.")
+    if kind in _TUPLES:
+        return _typed_tuple(value, kind, field)
     if type(value) is not kind:
         raise ConfigError(f"config.{field} must be of type {kind.__name__}; got {value!r}.")
     return value
+
+
+# What the items of a tuple are, and how they are called.
+_TUPLES: dict[Any, tuple[type, str]] = {
+    tuple[int, ...]: (int, "whole numbers such as 0,1,2"),
+    tuple[float, ...]: (float, "numbers such as 0.5,1,2"),
+    tuple[str, ...]: (str, "names such as a,b,c"),
+}
+
+
+def _typed_tuple(value: Any, kind: Any, field: str) -> tuple:
+    """`value` as a tuple of type `kind`, or a ConfigError that names `field`."""
+    item_type, example = _TUPLES[kind]
+    problem = ConfigError(f"config.{field} must be {example}; got {value!r}.")
+    if not isinstance(value, list | tuple):
+        raise problem
+    if item_type is str and len(value) == 1 and isinstance(value[0], str):
+        value = value[0].split(",")  # a command line gives a,b,c as one name
+    try:
+        return tuple(_typed(item, item_type, field) for item in value)
+    except ConfigError as error:
+        raise problem from error
 
 
 def differences(old: Config, new: Config) -> list[str]:

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,14 @@ from flax_attnat.config import Config, flatten, parse, suggest
 
 USAGE, FAILED, FROZEN = 2, 1, 3
 """Exit codes: the command or its input is wrong; something failed while running; a run was frozen."""
+
+
+CLUSTER = {
+    "coordinator": "address of the first process",
+    "num_processes": "how many processes train together",
+    "process_id": "number of this one",
+}
+"""Flags of one process among several."""
 
 
 class UsageError(ValueError):
@@ -40,8 +49,12 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
       main: does the work and returns the exit code.
       argv: program name and arguments; None: those of the process.
     """
+    import jax
+
+    from flax_attnat.ablation import TooLarge
     from flax_attnat.data.errors import DataError
     from flax_attnat.training.checkpoint import CheckpointError
+    from flax_attnat.training.cluster import ClusterError
     from flax_attnat.training.workdir import WorkdirError
 
     if argv is None:  # a process of its own: libraries may have set up logging already
@@ -53,12 +66,17 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
         return 0
     try:
         return main(argv)
-    except (UsageError, ConfigError, DataError, WorkdirError) as error:
+    except (UsageError, ConfigError, DataError, WorkdirError, ClusterError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
-    except CheckpointError as error:
+    except (CheckpointError, TooLarge) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(f"error: {_lost(error)}", file=sys.stderr, flush=True)
+        os._exit(FAILED)  # leaving in good order would wait for a process that is gone
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         print(
@@ -115,8 +133,39 @@ def flag_values(
 
 
 def console() -> Console:
-    """Where a person reads: as wide as the terminal, or 120 columns where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=120)
+    """Where a person reads: as wide as the terminal, or 120 columns where there is none; the first process only."""
+    from flax_attnat.training.cluster import is_primary
+
+    quiet = not is_primary()
+    return Console(quiet=quiet) if sys.stdout.isatty() else Console(width=120, quiet=quiet)
+
+
+def connect(values: flags.FlagValues) -> None:
+    """Joins the other processes, if there are any; only the first one writes to the terminal.
+
+    Raises:
+      UsageError: a flag is not a whole number.
+      ClusterError: the others cannot be reached.
+    """
+    from flax_attnat.training import cluster
+
+    numbers = {}
+    for name in ("num_processes", "process_id"):
+        text = getattr(values, name)
+        if text is not None and not text.isdecimal():
+            raise UsageError(f"--{name} must be a whole number; got {text!r}.")
+        numbers[name] = None if text is None else int(text)
+    cluster.connect(values.coordinator, numbers["num_processes"], numbers["process_id"])
+    if not cluster.is_primary():
+        logging.getLogger("flax_attnat").setLevel(logging.ERROR)
+
+
+def _lost(error: Exception) -> str:
+    """What is said when the other processes cannot be reached any more."""
+    return (
+        f"another process of this training has stopped or cannot be reached ({_plain(error)[:200]}) Start all"
+        " processes again with the same command: training goes on from the last checkpoint."
+    )
 
 
 def open_workdir(workdir: str | None) -> epath.Path:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.training import loop
+from flax_attnat.training.runs import Cohort
 
 # Columns of text; the others hold figures.
 LEFT = ("technique", "split", "data set", "data", "largest class")
@@ -50,8 +51,10 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, progress: loop.Progress) -> None:
-        """Takes one report of the training loop."""
+    def update(self, cohort: Cohort, progress: loop.Progress | None) -> None:
+        """Takes one report of the training loop; the only cohort's, and nothing is said of its end."""
+        if progress is None:
+            return
         done = (progress.epoch - 1) * progress.steps + progress.step
         now = time.monotonic()
         if self._last is not None and done > self._last[0]:

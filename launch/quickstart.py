@@ -21,20 +21,23 @@ from etils import epath
 from rich.console import Console
 
 from configs import planted
+from flax_attnat.ablation import is_finished
 from flax_attnat.allowed import TECHNIQUES
 from flax_attnat.config import Config, parse
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load
-from flax_attnat.evaluation.measure import SplitInstances, explain_split
+from flax_attnat.evaluation.measure import SplitInstances, build_explain, explain_split
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.reporting.heatmap import Column, Sentence, render
 from flax_attnat.reporting.tables import summarise
-from flax_attnat.training.loop import Stopped, restore
+from flax_attnat.training.loop import Stopped
+from flax_attnat.training.runs import cohorts
+from flax_attnat.training.saved import restore_trained
 from flax_attnat.training.trainer import build_trainer
-from flax_attnat.training.workdir import check_free, read_lines, write_atomically
+from flax_attnat.training.workdir import WorkdirError, check_free, read_lines, write_atomically
 from launch import cli
-from launch.display import results_table
-from launch.train import Signals, is_finished, train
+from launch.display import Display, results_table
+from launch.train import Signals, train
 
 SHOWN = ("vanilla", "attention_at", "attention_iat")
 SENTENCES = 12
@@ -56,12 +59,13 @@ def main(argv: Sequence[str]) -> int:
     for technique in TECHNIQUES:
         config = dataclasses.replace(base, technique=technique)
         try:
-            instances = train_or_restore(config, dataset, workdir / technique, console, signals)
+            train_once(config, dataset, workdir / technique, console, signals)
         except Stopped:
             console.print("Stopped; the same command goes on from here.")
             return 128 + (signals.received or 2)
         lines += [line for line in read_lines(workdir / technique, "results") if line["split"] == "test"]
-        found[technique] = instances
+        if technique in SHOWN:
+            found[technique] = explain_test(config, dataset, workdir / technique, console)
     columns = ("technique", "epsilon", "n", "F1", "Pearson")
     rows = [{name: row[name] for name in columns} for row in summarise(lines)]
     console.print(results_table("planted, test split (synthetic data, one seed)", rows))
@@ -72,16 +76,21 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def train_or_restore(
-    config: Config, dataset: Dataset, workdir: epath.Path, console: Console, signals: Signals
-) -> SplitInstances:
-    """What one technique says of the test split, trained now or before."""
-    if not check_free(workdir, config) and is_finished(workdir, config):
-        trainer = build_trainer(config, dataset, None, METRICS[config.training.selection])
-        restored = restore(trainer, workdir, console.print)
-        if restored is not None:
-            return explain_split(trainer, restored[0].best_params, "test")
-    return train(config, dataset, None, workdir, console, signals)["test"]
+def train_once(config: Config, dataset: Dataset, workdir: epath.Path, console: Console, signals: Signals) -> None:
+    """Trains and measures one technique, unless that was done before."""
+    if not check_free(workdir, config) and all(is_finished(workdir, cohort) for cohort in cohorts(config)):
+        return
+    board = Display(console, config.training.epochs, f"{config.dataset} {config.technique}")
+    train(config, dataset, None, workdir, console, board, signals)
+
+
+def explain_test(config: Config, dataset: Dataset, workdir: epath.Path, console: Console) -> SplitInstances:
+    """What a trained technique says of the test split."""
+    trainer = build_trainer(config, dataset, None, METRICS[config.training.selection])
+    restored = restore_trained(trainer, workdir, console.print)
+    if restored is None:
+        raise WorkdirError(f"{workdir} has results but nothing trained: delete it and run again.")
+    return explain_split(trainer, build_explain(trainer), restored[0].best_params, "test")
 
 
 def heat_map(dataset: Dataset, found: Mapping[str, SplitInstances]) -> str:

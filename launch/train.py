@@ -10,40 +10,45 @@ Flags:
                           technique: vanilla, attention_rp, attention_at, attention_iat, word_at, word_iat;
                           reading (of attention_iat): span, sentence, token, sign, released; epsilon: its norm;
                           model.encoder: bilstm, cnn, average; model.attention: additive, scaled_dot
-  --workdir=DIR           gets config.json, metrics.jsonl, results.jsonl and checkpoints/; may be a gs:// address
+  --workdir=DIR           gets config.json, metrics.jsonl, results.jsonl and what was trained; may be a gs:// address
+  --profile               writes a profiler trace of a few seconds of training to DIR/profile
+  --coordinator=HOST:PORT, --num_processes=N, --process_id=I
+                          one of several processes that train together; found by itself on a cluster
 
 The same command on the same workdir goes on where it was stopped. A finished workdir only shows its results; one
-of another configuration is refused.
+of another configuration is refused. Several techniques or epsilons: launch.ablate.
 
-Exit codes: 0 done, 1 a checkpoint could not be written, 2 the command or its data cannot be used, 3 a run was frozen at
-a value that is not finite, 130 and 143 interrupted or terminated with everything saved.
+Exit codes: 0 done, 1 a checkpoint could not be written or another process was lost, 2 the command or its data cannot be
+used, 3 a run was frozen at a value that is not finite, 130 and 143 interrupted or terminated with everything saved.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from etils import epath
 from rich.console import Console
 
-from flax_attnat.config import Config, config_hash
+from flax_attnat.ablation import MEASURED, Watch, is_finished, train_all
+from flax_attnat.config import Config, SweepConfig
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load, load_vectors
 from flax_attnat.data.vectors import Vectors
-from flax_attnat.evaluation.measure import SplitInstances, check_measurable, explain_split, result_lines
-from flax_attnat.evaluation.prediction import METRICS
+from flax_attnat.evaluation.measure import check_measurable
 from flax_attnat.reporting.tables import summarise
-from flax_attnat.training.loop import Stopped, fit
-from flax_attnat.training.trainer import build_trainer
-from flax_attnat.training.workdir import check_free, claim, locked, read_lines, write_lines
+from flax_attnat.training.cluster import from_primary, is_primary
+from flax_attnat.training.loop import Progress, Stopped
+from flax_attnat.training.runs import Cohort, cohorts
+from flax_attnat.training.workdir import check_free, claim, locked, read_lines
 from launch import cli
-from launch.display import Display, preparing, results_table, show_notes
+from launch.display import Display, preparing, results_table, show, show_notes
+from launch.profile import Profile
 
 FLAGS = {"workdir": "where everything is written"}
-MEASURED = ("dev", "test")
+SWITCHES = {"profile": "write a profiler trace"}
 
 
 class Signals:
@@ -63,48 +68,57 @@ class Signals:
         os.write(2, b"\nStopping after the steps under way; everything will be saved. (Again: stop at once.)\n")
 
 
+class Board(Protocol):
+    """What shows the progress of training: a context that takes reports."""
+
+    def __enter__(self) -> "Board":
+        """Begins to show."""
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it."""
+
+    def update(self, cohort: Cohort, progress: Progress | None) -> None:
+        """Takes one report; None: the cohort is finished."""
+
+
 def train(
     config: Config,
     dataset: Dataset,
     vectors: Vectors | None,
     workdir: epath.PathLike,
     console: Console,
+    board: Board,
     signals: Signals,
-) -> dict[str, SplitInstances]:
-    """Trains and measures one configuration in its workdir; returns what the runs say of each split."""
-    trainer = build_trainer(config, dataset, vectors, METRICS[config.training.selection])
+    *,
+    profile: bool = False,
+) -> None:
+    """Trains and measures what a configuration asks for in its workdir."""
+    tracing = Profile(workdir if profile and is_primary() else None)
+
+    def progress(cohort: Cohort, progress: Progress | None) -> None:
+        """To whom it concerns."""
+        board.update(cohort, progress)
+        tracing.update()
 
     def say(sentence: str) -> None:
         """A sentence between the lines of progress."""
         console.print(sentence, style="yellow", highlight=False, markup=False)
 
-    with locked(workdir):
-        claim(workdir, config)
-        with Display(console, config.training.epochs, f"{config.dataset} {config.technique}") as display:
-            states, seconds = fit(
-                trainer, workdir, progress=display.update, stop=lambda: signals.received is not None, say=say
-            )
-        found = {split: explain_split(trainer, states.best_params, split) for split in MEASURED}
-        lines = [line for split in MEASURED for line in result_lines(trainer, states, split, found[split], seconds)]
-        others = [line for line in read_lines(workdir, "results") if line["split"] not in MEASURED]
-        write_lines(workdir, "results", config_hash(config), lines + others)
-    return found
+    with locked(workdir if is_primary() else None):
+        if is_primary():
+            claim(workdir, config)
+        with board, tracing:
+            train_all(config, dataset, vectors, workdir, Watch(progress, lambda: signals.received is not None, say))
 
 
-def is_finished(workdir: epath.PathLike, config: Config) -> bool:
-    """Whether every run of the workdir has been measured on every split that training measures."""
-    there = {(line["split"], line["seed"]) for line in read_lines(workdir, "results")}
-    return {(split, seed) for split in MEASURED for seed in config.seeds} <= there
-
-
-def main(argv: Sequence[str]) -> int:
-    """Trains what the command line says; returns the exit code."""
-    values = cli.flag_values(argv, FLAGS, config=True)
-    config = cli.read_config(values)
+def run(values: Any, config: Config, board: Callable[[Console], Board], tables: Callable[[Console, list], None]) -> int:
+    """Trains what a command line asks for, shows its tables, and returns the exit code."""
     workdir = cli.open_workdir(values.workdir)
+    cli.connect(values)
     console = cli.console()
-    if not check_free(workdir, config) and is_finished(workdir, config):
-        console.print(f"{workdir} is finished; nothing was trained.", highlight=False)
+    done = not check_free(workdir, config) and all(is_finished(workdir, cohort) for cohort in cohorts(config))
+    if from_primary(lambda: done):
+        show(console, f"{workdir} is finished; nothing was trained.")
     else:
         signals = Signals()
         with preparing(console) as progress:
@@ -114,38 +128,57 @@ def main(argv: Sequence[str]) -> int:
         show_notes(console, dataset)
         show_coverage(console, vectors)
         try:
-            train(config, dataset, vectors, workdir, console, signals)
+            train(config, dataset, vectors, workdir, console, board(console), signals, profile=values.profile)
         except Stopped:
-            console.print(f"Stopped; the same command goes on from here ({workdir}).", highlight=False)
-            return 128 + (signals.received or signal.SIGINT)
-    lines = read_lines(workdir, "results")
-    show_results(console, lines)
-    return report_frozen(console, lines)
+            show(console, f"Stopped; the same command goes on from here ({workdir}).")
+            return 128 + (signals.received or signal.SIGTERM)
+    lines = from_primary(lambda: read_lines(workdir, "results"))
+    code = report_frozen(console, lines)
+    tables(console, lines)
+    return code
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains what the command line says; returns the exit code."""
+    values = cli.flag_values(argv, FLAGS | cli.CLUSTER, switches=SWITCHES, config=True)
+    config = cli.read_config(values)
+    if config.sweep != SweepConfig():
+        raise cli.UsageError("config.sweep is trained by python -m launch.ablate; launch.train trains one technique.")
+    title = f"{config.dataset} {config.technique}"
+    return run(values, config, lambda console: Display(console, config.training.epochs, title), show_results)
 
 
 def show_coverage(console: Console, vectors: Vectors | None) -> None:
     """Says how many words have a pretrained vector."""
     if vectors is not None:
         known, words = int(vectors.found.sum()), len(vectors.found) - 2
-        console.print(f"vectors: {known:,} of {words:,} words have one ({known / max(words, 1):.1%})", highlight=False)
+        show(console, f"vectors: {known:,} of {words:,} words have one ({known / max(words, 1):.1%})")
+
+
+def results_title(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Data set and mark of a workdir's results."""
+    mark = f" ({lines[0]['mark']} data)" if lines[0]["mark"] else ""
+    return f"{lines[0]['dataset']}{mark}"
 
 
 def show_results(console: Console, lines: Sequence[dict[str, Any]]) -> None:
     """Prints the table of a workdir's results."""
-    first = lines[0]
-    mark = f" ({first['mark']} data)" if first["mark"] else ""
-    console.print(results_table(f"{first['dataset']}{mark}", summarise(lines)))
+    console.print(results_table(results_title(lines), summarise(lines)))
 
 
 def report_frozen(console: Console, lines: Sequence[dict[str, Any]]) -> int:
     """Names the runs that were frozen; returns the exit code that says whether there are any."""
-    frozen = {line["seed"]: line for line in lines if line["frozen_step"] is not None}
-    for seed, line in frozen.items():
+    names = ("technique", "reading", "epsilon", "lambda", "learning_rate", "weight_decay", "seed")
+    frozen = {tuple(line.get(name) for name in names): line for line in lines if line["frozen_step"] is not None}
+    for key, line in frozen.items():
+        run = ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True) if value is not None)
         console.print(
-            f"seed {seed} was frozen at step {line['frozen_step']}: {line['frozen_reason']}. Its figures are those of "
+            f"{run}: frozen at step {line['frozen_step']}: {line['frozen_reason']}. Its figures are those of "
             f"its best epoch before ({line['best_epoch'] or 'none: the initial parameters'}).",
             style="red",
             highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
     return cli.FROZEN if frozen else 0
 

@@ -19,7 +19,8 @@ from flax_attnat.config import Config, ModelConfig, parse
 from flax_attnat.data.dataset import Dataset, Split
 from flax_attnat.data.load import load
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.training.population import make_hparams, zero_sums
+from flax_attnat.training.mesh import make_mesh
+from flax_attnat.training.population import zero_sums
 from flax_attnat.training.trainer import build_trainer
 from tests.fixtures import write_cnn, write_multi_nli
 
@@ -74,15 +75,15 @@ def run(name: str, technique: str, attention: str, encoder: str, places: Path) -
         model=ModelConfig(encoder=encoder, attention=attention, embedding_size=16, hidden_size=8),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=0.02),
     )
-    trainer = build_trainer(config, data, None, METRICS["accuracy"])
+    trainer = build_trainer(config, data, None, METRICS["accuracy"], mesh=make_mesh(devices=1))
     population, (bucket,) = trainer.population, trainer.buckets["train"]
-    states, hparams = population.init(trainer.seeds), make_hparams(config, 1)
+    states, hparams = population.init(trainer.seeds), trainer.hparams
     neighbours = population.refresh(states.params)
     rows = jnp.broadcast_to(jnp.arange(ROWS, dtype=jnp.int32), (1, 16, ROWS))
     losses, norms = [], []
     for steps in (1, 16, 12, 1):
         states, sums = population.run_chunk(
-            states, zero_sums(1), bucket, rows, jnp.int32(steps), hparams, trainer.seeds, neighbours
+            states, zero_sums(1), bucket, rows, jnp.int32(0), jnp.int32(steps), hparams, trainer.seeds, neighbours
         )
         losses.append(float(sums.loss[0] / sums.rows[0]))
         norms.append(float(sums.delta_norm[0] / sums.rows[0]))

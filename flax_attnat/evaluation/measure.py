@@ -1,24 +1,41 @@
 """Measures trained runs on one split: one line of `results.jsonl` per run, and the per-instance arrays behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_attnat.data.batches import Bucket, gather
+from flax_attnat.data.batches import gather
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.errors import DataError
 from flax_attnat.evaluation import prediction
 from flax_attnat.evaluation.agreement import pearson
-from flax_attnat.evaluation.importance import Instances, explain_batch
-from flax_attnat.models.model import Model
+from flax_attnat.evaluation.importance import explain_batch
+from flax_attnat.training.mesh import BY_RUN, WHOLE, fetch, over_runs, put, share_batch
 from flax_attnat.training.population import evaluation_rows
 from flax_attnat.training.records import finite_or_none, frozen_fields, run_fields
+from flax_attnat.training.saved import Trained
 from flax_attnat.training.step import TrainState
 from flax_attnat.training.trainer import Trainer
-from flax_attnat.typing import Array, Params
+from flax_attnat.typing import Array, Batch, Params
+
+
+class Measures(NamedTuple):
+    """What result lines are made of, for R runs and the N texts of a split, in the order of the split.
+
+    Attributes:
+      probability: `[R, N, C]` of the classes.
+      pearson: `[R, N]` correlation of attention and gradient importance, NaN where undefined.
+      largest_attention: `[R, N]`.
+      labels: `[N]`.
+    """
+
+    probability: np.ndarray
+    pearson: np.ndarray
+    largest_attention: np.ndarray
+    labels: np.ndarray
 
 
 class SplitInstances(NamedTuple):
@@ -41,6 +58,26 @@ class SplitInstances(NamedTuple):
     lengths: np.ndarray
 
 
+class Block(NamedTuple):
+    """What R runs say of B texts.
+
+    Attributes:
+      probability: `[R, B, C]`.
+      attention: `[R, B, T]`.
+      importance: `[R, B, T]`.
+      pearson: `[R, B]`.
+    """
+
+    probability: Array
+    attention: Array
+    importance: Array
+    pearson: Array
+
+
+Explain = Callable[[Params, Batch], Block]
+"""`explain(params, batch)`: R on every leaf of the parameters; compiled once per width of the batch."""
+
+
 def check_measurable(dataset: Dataset, splits: Sequence[str]) -> None:
     """Makes sure, before anything is trained, that the figures of some splits can be counted.
 
@@ -56,78 +93,122 @@ def check_measurable(dataset: Dataset, splits: Sequence[str]) -> None:
             )
 
 
-def explain_split(trainer: Trainer, params: Params, split: str) -> SplitInstances:
+def measure_split(trainer: Trainer, explain: Explain, params: Params, split: str) -> Measures:
+    """What result lines are made of, for R runs on one split; no `[R, N, T]` array is kept.
+
+    Args:
+      trainer: model and data.
+      explain: from `build_explain`.
+      params: parameters of R runs, R on every leaf.
+      split: "train", "dev" or "test".
+    """
+    labels = trainer.dataset.splits[split].labels
+    runs, total = len(trainer.runs), len(labels)
+    found = Measures(
+        np.zeros((runs, total, len(trainer.dataset.label_names)), np.float32),
+        np.zeros((runs, total), np.float32),
+        np.zeros((runs, total), np.float32),
+        labels,
+    )
+    for place, block in _blocks(trainer, explain, params, split):
+        found.probability[:, place] = block.probability
+        found.pearson[:, place] = block.pearson
+        found.largest_attention[:, place] = block.attention.max(axis=-1)
+    return found
+
+
+def explain_split(trainer: Trainer, explain: Explain, params: Params, split: str) -> SplitInstances:
     """Prediction, attention, importance and their agreement for R runs on one split.
 
     Args:
       trainer: model and data.
+      explain: from `build_explain`.
       params: parameters of R runs, R on every leaf.
       split: "train", "dev" or "test".
     """
-    buckets = trainer.buckets[split]
-    total = sum(bucket.tokens.shape[0] for bucket in buckets)
-    widest = max(bucket.tokens.shape[1] for bucket in buckets)
-    runs = jax.tree.leaves(params)[0].shape[0]
+    data = trainer.dataset.splits[split]
+    widest = max(bucket.tokens.shape[1] for bucket in trainer.buckets[split])
+    runs, total = len(trainer.runs), len(data.labels)
     found = SplitInstances(
         np.zeros((runs, total, len(trainer.dataset.label_names)), np.float32),
         np.zeros((runs, total, widest), np.float32),
         np.zeros((runs, total, widest), np.float32),
         np.zeros((runs, total), np.float32),
-        trainer.dataset.splits[split].labels,
-        np.array([len(tokens) for tokens in trainer.dataset.splits[split].tokens], np.int32),
+        data.labels,
+        np.array([len(tokens) for tokens in data.tokens], np.int32),
     )
-    explain = jax.jit(lambda params, bucket: _explain_bucket(trainer.model, params, bucket))
-    for bucket in buckets:
-        with jax.default_matmul_precision(trainer.config.training.matmul_precision):
-            instances, agreement = jax.device_get(explain(params, bucket))
-        place, width = np.asarray(bucket.position), bucket.tokens.shape[1]
-        found.probability[:, place] = instances.probability
-        found.attention[:, place, :width] = instances.attention
-        found.importance[:, place, :width] = instances.importance
-        found.pearson[:, place] = agreement
+    for place, block in _blocks(trainer, explain, params, split):
+        width = block.attention.shape[-1]
+        found.probability[:, place] = block.probability
+        found.attention[:, place, :width] = block.attention
+        found.importance[:, place, :width] = block.importance
+        found.pearson[:, place] = block.pearson
     return found
 
 
-def _explain_bucket(model: Model, params: Params, bucket: Bucket) -> tuple[Instances, Array]:
-    """`Instances` with leading axes `[R, N]`, and their Pearson correlation `[R, N]`, for one bucket."""
-    size = bucket.tokens.shape[0]
+def build_explain(trainer: Trainer) -> Explain:
+    """What the runs of a trainer say of a batch, to be compiled at its first call; serves every split."""
 
-    def one(params: Params, rows: Array) -> tuple[Instances, Array]:
+    def one(params: Params, batch: Batch) -> Block:
         """One run and one batch."""
-        batch = gather(bucket, rows)
-        instances = explain_batch(model, params, batch)
+        instances = explain_batch(trainer.model, params, batch)
         mask = jnp.arange(batch.tokens.shape[1])[None, :] < batch.length[:, None]
-        return instances, pearson(instances.attention, instances.importance, mask)
+        agreement = pearson(instances.attention, instances.importance, mask)
+        return Block(instances.probability, instances.attention, instances.importance, agreement)
 
-    out = jax.lax.map(lambda rows: jax.vmap(one, in_axes=(0, None))(params, rows), evaluation_rows(size))
-    # [batches, R, B, ...] -> [R, N, ...]
-    return jax.tree.map(
-        lambda x: jnp.moveaxis(x, 1, 0).reshape((x.shape[1], x.shape[0] * x.shape[2], *x.shape[3:]))[:, :size], out
-    )
+    def every(params: Params, batch: Batch) -> Block:
+        """Every run and one batch."""
+        return jax.vmap(one, in_axes=(0, None))(params, share_batch(trainer.mesh, batch, axis=0))
+
+    return jax.jit(over_runs(every, trainer.mesh, BY_RUN, WHOLE))
+
+
+def _blocks(trainer: Trainer, explain: Explain, params: Params, split: str) -> Iterator[tuple[np.ndarray, Block]]:
+    """Places in a split and what the runs say of the texts there, batch by batch."""
+    cut_out = jax.jit(gather)
+    for bucket in trainer.buckets[split]:
+        places = fetch(trainer.mesh, bucket.position)
+        for rows in evaluation_rows(len(places)):
+            batch = cut_out(bucket, put(trainer.mesh, WHOLE, rows))
+            with jax.default_matmul_precision(trainer.config.training.matmul_precision):
+                block = fetch(trainer.mesh, explain(params, batch))
+            real = rows >= 0
+            yield places[rows[real]], Block(*(part[: len(trainer.runs), real] for part in block))
 
 
 def result_lines(
-    trainer: Trainer, states: TrainState, split: str, found: SplitInstances, seconds: float
+    trainer: Trainer, states: TrainState | Trained, split: str, found: Measures, seconds: float
 ) -> list[dict[str, Any]]:
-    """One line of `results.jsonl` per run; a figure that is undefined is None."""
+    """One line of `results.jsonl` per run; a figure that is undefined is None.
+
+    Args:
+      trainer: what was trained.
+      states: of its runs.
+      split: "train", "dev" or "test".
+      found: from `measure_split`.
+      seconds: of training, all runs together.
+    """
     lines = []
     groups = trainer.dataset.splits[split].groups
-    for run, seed in enumerate(trainer.config.seeds):
+    small = (states.best_epoch, states.frozen_step, states.frozen_reason)
+    best_epoch, frozen_step, frozen_reason = fetch(trainer.mesh, small)
+    for run, what in enumerate(trainer.runs):
         correlation = found.pearson[run]
         defined = np.isfinite(correlation)
         lines.append(
-            run_fields(trainer.config, seed)
+            run_fields(trainer.config, what)
             | {"split": split, "n": len(found.labels), "mark": trainer.dataset.mark}
             | _prediction_fields(found.probability[run], found.labels, groups)
             | {
                 "pearson": float(np.mean(correlation[defined], dtype=np.float64)) if defined.any() else None,
                 "pearson_undefined": int(np.sum(~defined)),
-                "largest_attention": float(np.mean(found.attention[run].max(axis=-1), dtype=np.float64)),
-                "best_epoch": int(states.best_epoch[run]),
+                "largest_attention": float(np.mean(found.largest_attention[run], dtype=np.float64)),
+                "best_epoch": int(best_epoch[run]),
                 "seconds": round(seconds, 3),
+                "population": len(trainer.runs),
                 "matmul_precision": trainer.config.training.matmul_precision,
             }
-            | frozen_fields(states, run)
+            | frozen_fields(frozen_step[run], frozen_reason[run])
         )
     return lines
 

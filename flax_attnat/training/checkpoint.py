@@ -5,16 +5,17 @@ and checksums of its files are written beside them: a checkpoint whose files do 
 reads it, and the one before it is used instead.
 """
 
+import functools
 import json
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from flax_attnat.training.cluster import from_primary, is_primary, wait_for_all
 from flax_attnat.training.workdir import write_atomically
 
 KEPT = 2
@@ -40,7 +41,7 @@ class Store:
         self._read_only = read_only
         if not read_only:
             self._directory.mkdir(parents=True, exist_ok=True)
-        self._say = say
+        self.say = say
 
     def positions(self) -> list[int]:
         """Positions of the finished checkpoints, ascending."""
@@ -58,7 +59,9 @@ class Store:
         try:
             with self._open() as checkpointer:
                 checkpointer.save(position, tree, force=True, overwrite=True, custom_metadata=meta)
-            write_atomically(path / SEAL, json.dumps(_checksums(path)))
+            if is_primary():
+                write_atomically(path / SEAL, json.dumps(_checksums(path)))
+            wait_for_all(f"saved {position}")
         except Exception as error:  # Orbax and TensorStore raise many types; all mean that nothing was saved
             kept = [p for p in self.positions() if p != position]
             left = f"The checkpoint at position {kept[-1]} is intact" if kept else "There is no earlier checkpoint"
@@ -67,22 +70,28 @@ class Store:
                 "check the folder's permissions, and run the same command again: it goes on from there."
             ) from error
 
-    def restore(self, like: Any, check: Callable[[dict[str, Any]], None]) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, like: Callable[[dict[str, Any]], Any]) -> tuple[Any, dict[str, Any]] | None:
         """The newest checkpoint that is whole, as `(tree, meta)`, or None if there is none.
 
         Args:
-          like: tree of ShapeDtypeStructs that the checkpoint must match.
-          check: given the metadata before any array is read; what it raises is raised here.
+          like: given the metadata before any array is read, gives the tree of ShapeDtypeStructs, with shardings, that
+            the checkpoint is read as; what it raises is raised here.
         """
-        positions = self.positions()
+        positions = from_primary(self.positions)
         for position in reversed(positions):
-            if self._is_whole(position):
+            if from_primary(functools.partial(self._is_whole, position)):
                 with self._open() as checkpointer:
                     meta = dict(checkpointer.metadata(position).custom_metadata)
-                    check(meta)
-                    return checkpointer.load(position, jax.tree.map(_abstract, like)), meta
-            self._set_aside(position, last=position == positions[0])
+                    return checkpointer.load(position, like(meta)), meta
+            if is_primary():
+                self._set_aside(position, last=position == positions[0])
         return None
+
+    def remove(self) -> None:
+        """Lets go of all checkpoints."""
+        if is_primary() and self._directory.exists():
+            self._directory.rmtree()
+        wait_for_all(f"removed {self._directory}")
 
     def _is_whole(self, position: int) -> bool:
         """Whether the files of a checkpoint are those that were written."""
@@ -109,18 +118,10 @@ class Store:
             (self._directory / str(position)).rename(aside)
             moved = f" It is now {aside.name}."
         then = "There is none before it." if last else "The one before it is used."
-        self._say(
+        self.say(
             f"The checkpoint {self._directory / str(position)} cannot be read: files are missing, cut short or damaged."
             f"{moved} {then}"
         )
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape, dtype and sharding of an array leaf."""
-    if isinstance(leaf, jax.Array):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _checksums(path: epath.Path) -> dict[str, list[int]]:

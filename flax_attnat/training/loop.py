@@ -1,24 +1,30 @@
 """Trains a population to the end: epochs, dev selection, checkpoints, resuming. Shows nothing itself."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
-from flax_attnat.config import config_hash
-from flax_attnat.data import vocabulary as vocabularies
 from flax_attnat.objective import StepSums
 from flax_attnat.training.checkpoint import Store
-from flax_attnat.training.population import make_hparams, zero_sums
+from flax_attnat.training.cluster import is_primary, largest
+from flax_attnat.training.mesh import BY_RUN, WHOLE, fetch, put
+from flax_attnat.training.population import zero_sums
 from flax_attnat.training.records import metric_lines
-from flax_attnat.training.schedule import Chunk, batches_of, chunk_rows, epoch_chunks
+from flax_attnat.training.runs import cohort_name
+from flax_attnat.training.saved import Carry, Position, checkpoints, save, start, steps_per_epoch, train_sizes
+from flax_attnat.training.schedule import Chunk, chunk_rows, epoch_chunks
 from flax_attnat.training.step import TrainState
 from flax_attnat.training.trainer import Trainer
-from flax_attnat.training.workdir import WorkdirError, write_lines
+from flax_attnat.training.workdir import write_lines
 from flax_attnat.typing import Array
+
+# How long the devices work before it is asked whether to stop: a preempted machine has half a minute to save.
+LONGEST_SECONDS = 5.0
 
 
 class Stopped(Exception):
@@ -41,34 +47,6 @@ class Progress(NamedTuple):
     metrics: list[dict[str, Any]] | None = None
 
 
-class Position(NamedTuple):
-    """Where training stands.
-
-    Attributes:
-      epoch: epochs that are done.
-      chunk: chunks of the next epoch that are done.
-      seconds: spent training so far, over all starts.
-    """
-
-    epoch: int
-    chunk: int
-    seconds: float
-
-
-class Carry(NamedTuple):
-    """The arrays that a checkpoint holds.
-
-    Attributes:
-      states: population state, R on every leaf.
-      sums: sums of the epoch under way, each `[R]`.
-      neighbours: `[R, V, K]` of word_iat, else None.
-    """
-
-    states: TrainState
-    sums: StepSums
-    neighbours: Array | None
-
-
 def fit(
     trainer: Trainer,
     workdir: epath.PathLike,
@@ -80,13 +58,14 @@ def fit(
     """Trains all runs, from the newest whole checkpoint if there is one, and returns their final state.
 
     A checkpoint is written after every epoch, when `stop` asks, and inside an epoch every
-    `config.training.save_every_minutes`. The same configuration resumed gives the same numbers as uninterrupted.
+    `config.training.save_every_minutes`. The same configuration resumed gives the same numbers as uninterrupted, on
+    the same mesh; on another one the runs go on from the same state, equal to rounding.
 
     Args:
       trainer: from `build_trainer`.
-      workdir: gets `checkpoints/` and `metrics.jsonl`.
-      progress: told after each chunk of steps and after each epoch.
-      stop: asked after each chunk of steps; true ends training with everything saved.
+      workdir: gets the population's part of `checkpoints/` and `metrics/`.
+      progress: told after some steps, every few seconds, and after each epoch.
+      stop: asked as often; true ends training with everything saved. One process that says so stops all.
       say: told what the user should know (a damaged checkpoint, say).
 
     Returns:
@@ -96,84 +75,41 @@ def fit(
       Stopped: `stop` asked.
       CheckpointError: a checkpoint could not be written.
     """
+    epochs = trainer.config.training.epochs
     with jax.default_matmul_precision(trainer.config.training.matmul_precision):
-        store = Store(epath.Path(workdir) / "checkpoints", say)
-        carry, position, history = _start(trainer, store)
-        write_lines(workdir, "metrics", config_hash(trainer.config), history)
-        while position.epoch < trainer.config.training.epochs:
+        store = checkpoints(trainer, workdir, say)
+        carry, position, history = start(trainer, store) or (_fresh(trainer), Position(0, 0, 0.0), [])
+        _write_metrics(trainer, workdir, history)
+        while position.epoch < epochs:
             carry, position = _train_epoch(trainer, carry, position, history, store, progress, stop)
             began = time.monotonic()
             carry, lines = _end_epoch(trainer, carry, position.epoch + 1)
             history = history + lines
             position = Position(position.epoch + 1, 0, position.seconds + time.monotonic() - began)
-            _save(trainer, store, carry, position, history)
-            write_lines(workdir, "metrics", config_hash(trainer.config), history)
-            steps = _steps_per_epoch(trainer)
+            save(trainer, store, carry, position, history)
+            _write_metrics(trainer, workdir, history)
+            steps = steps_per_epoch(trainer)
             progress(Progress(position.epoch, steps, steps, lines))
-            if stop() and position.epoch < trainer.config.training.epochs:
+            if largest(stop())[0] and position.epoch < epochs:
                 raise Stopped
         return carry.states, position.seconds
 
 
-def restore(trainer: Trainer, workdir: epath.PathLike, say: Callable[[str], None]) -> tuple[TrainState, dict] | None:
-    """States and metadata of the newest whole checkpoint of a workdir, or None if there is none; changes no file."""
-    found = _load(trainer, Store(epath.Path(workdir) / "checkpoints", say, read_only=True))
-    return None if found is None else (found[0].states, found[1])
+def _write_metrics(trainer: Trainer, workdir: epath.PathLike, history: list[dict[str, Any]]) -> None:
+    """The lines of the epochs that are done."""
+    if is_primary():
+        write_lines(workdir, "metrics", cohort_name(trainer.cohort), history)
 
 
 def _fresh(trainer: Trainer) -> Carry:
     """The carry before the first step."""
     states = trainer.population.init(trainer.seeds)
-    return Carry(states, zero_sums(len(trainer.config.seeds)), trainer.population.refresh(states.params))
+    return Carry(states, _fresh_sums(trainer), trainer.population.refresh(states.params))
 
 
-def _start(trainer: Trainer, store: Store) -> tuple[Carry, Position, list[dict[str, Any]]]:
-    """Carry, position and metric lines to go on from."""
-    found = _load(trainer, store)
-    if found is None:
-        return _fresh(trainer), Position(0, 0, 0.0), []
-    carry, meta = found
-    return carry, Position(*meta["position"]), meta["history"]
-
-
-def _load(trainer: Trainer, store: Store) -> tuple[Carry, dict[str, Any]] | None:
-    """The newest whole checkpoint, provided that it belongs to this configuration and these data."""
-    return store.restore(jax.eval_shape(lambda: _fresh(trainer)), lambda meta: _check_owner(trainer, meta))
-
-
-def _check_owner(trainer: Trainer, meta: dict[str, Any]) -> None:
-    """Raises WorkdirError for checkpoints of another configuration, vocabulary or set of classes."""
-    if meta["config_hash"] != config_hash(trainer.config):
-        raise WorkdirError(
-            f"the checkpoints were made by another configuration ({meta['config_hash']}, and this one is "
-            f"{config_hash(trainer.config)}). Give another --workdir."
-        )
-    then, now = vocabularies.from_json(meta["vocabulary"]).words, trainer.dataset.vocabulary.words
-    if then != now:
-        place = next((i for i, (a, b) in enumerate(zip(then, now, strict=False)) if a != b), min(len(then), len(now)))
-        raise WorkdirError(
-            f"the checkpoints were made with a vocabulary of {len(then):,} words and the data have {len(now):,}; they "
-            f"differ from word {place} on. Point config.data.raw_dir at the data it was trained on, or give another "
-            "--workdir."
-        )
-    if meta["labels"] != list(trainer.dataset.label_names):
-        raise WorkdirError(
-            f"the checkpoints were made for the classes {', '.join(meta['labels'])} and the data have "
-            f"{', '.join(trainer.dataset.label_names)}. Give the data it was trained on, or another --workdir."
-        )
-
-
-def _save(trainer: Trainer, store: Store, carry: Carry, position: Position, history: list[dict[str, Any]]) -> None:
-    """One checkpoint with everything that a later start needs."""
-    meta = {
-        "position": list(position),
-        "history": history,
-        "vocabulary": vocabularies.to_json(trainer.dataset.vocabulary),
-        "labels": list(trainer.dataset.label_names),
-        "config_hash": config_hash(trainer.config),
-    }
-    chunks = len(epoch_chunks(0, _train_sizes(trainer), trainer.config.training.batch_size))
-    store.save(position.epoch * chunks + position.chunk, carry, meta)
+def _fresh_sums(trainer: Trainer) -> StepSums:
+    """The sums before the first step of an epoch, each `[R]`, on the devices."""
+    return put(trainer.mesh, BY_RUN, zero_sums(len(trainer.seeds)))
 
 
 def _train_epoch(
@@ -185,64 +121,90 @@ def _train_epoch(
     progress: Callable[[Progress], None],
     stop: Callable[[], bool],
 ) -> tuple[Carry, Position]:
-    """The rest of the epoch at `position`, chunk by chunk."""
-    config = trainer.config
-    hparams = make_hparams(config, len(config.seeds))
-    chunks = epoch_chunks(position.epoch, _train_sizes(trainer), config.training.batch_size)
-    done = sum(chunk.steps for chunk in chunks[: position.chunk])
+    """The rest of the epoch at `position`, a few steps at a time."""
+    minutes, steps = trainer.config.training.save_every_minutes, steps_per_epoch(trainer)
+    pace = Pace()
     saved = time.monotonic()
-    for number in range(position.chunk, len(chunks)):
-        began = time.monotonic()
-        carry = _run_chunk(trainer, carry, position.epoch, chunks[number], hparams)
-        done += chunks[number].steps
-        position = position._replace(chunk=number + 1, seconds=position.seconds + time.monotonic() - began)
-        progress(Progress(position.epoch + 1, done, _steps_per_epoch(trainer)))
-        if position.chunk == len(chunks):
-            break  # the end of the epoch saves
-        due = time.monotonic() - saved > 60 * config.training.save_every_minutes
-        stopping = stop()
-        if due or stopping:
-            _save(trainer, store, carry, position, history)
-            saved = time.monotonic()
-        if stopping:
-            raise Stopped
+    for chunk, first in _rest_of_epoch(trainer, position):
+        rows = _put_rows(trainer, position.epoch, chunk)
+        while first < chunk.steps:
+            began, count = time.monotonic(), pace.steps(chunk.bucket, chunk.steps - first)
+            carry = _run_steps(trainer, carry, chunk.bucket, rows, first, count)
+            seconds = time.monotonic() - began
+            first += count
+            position = position._replace(step=position.step + count, seconds=position.seconds + seconds)
+            progress(Progress(position.epoch + 1, position.step, steps))
+            due = time.monotonic() - saved > 60 * minutes
+            stopping, saving, slowest = largest(stop(), due, seconds / count)
+            pace.note(chunk.bucket, slowest)
+            if position.step == steps:
+                return carry, position  # the end of the epoch saves
+            if saving or stopping:
+                save(trainer, store, carry, position, history)
+                saved = time.monotonic()
+            if stopping:
+                raise Stopped
     return carry, position
 
 
-def _run_chunk(trainer: Trainer, carry: Carry, epoch: int, chunk: Chunk, hparams: Any) -> Carry:
-    """The steps of one chunk, done when it returns."""
-    bucket = trainer.buckets["train"][chunk.bucket]
-    rows = chunk_rows(trainer.config.seeds, epoch, chunk, bucket.tokens.shape[0], trainer.config.training.batch_size)
-    states, sums = trainer.population.run_chunk(
-        carry.states,
-        carry.sums,
-        bucket,
-        jnp.asarray(rows),
-        jnp.int32(chunk.steps),
-        hparams,
-        trainer.seeds,
-        carry.neighbours,
-    )
-    jax.block_until_ready(sums)
+class Pace:
+    """How many steps to take at once, by how long the last ones took."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float | None] = {}
+
+    def steps(self, bucket: int, left: int) -> int:
+        """At most `left` steps of a bucket."""
+        seconds = self._seconds.get(bucket)
+        return 1 if seconds is None else max(1, min(left, int(LONGEST_SECONDS / max(seconds, 1e-9))))
+
+    def note(self, bucket: int, seconds: float) -> None:
+        """Takes the seconds of a step; the first one's are not its own: it was compiled."""
+        self._seconds[bucket] = seconds if bucket in self._seconds else None
+
+
+def _rest_of_epoch(trainer: Trainer, position: Position) -> Iterator[tuple[Chunk, int]]:
+    """The chunks of an epoch that are not done, and how many steps of each are."""
+    begins = 0
+    for chunk in epoch_chunks(position.epoch, train_sizes(trainer), trainer.config.training.batch_size):
+        if position.step < begins + chunk.steps:
+            yield chunk, max(position.step - begins, 0)
+        begins += chunk.steps
+
+
+def _put_rows(trainer: Trainer, epoch: int, chunk: Chunk) -> Array:
+    """Which rows each run is trained on, `[R, S, B]`, on the devices."""
+    size, batch_size = train_sizes(trainer)[chunk.bucket], trainer.config.training.batch_size
+    seeds = [run.seed for run in trainer.runs]
+    seeds += [seeds[-1]] * (len(trainer.seeds) - len(seeds))
+    return put(trainer.mesh, BY_RUN, chunk_rows(seeds, epoch, chunk, size, batch_size))
+
+
+def _run_steps(trainer: Trainer, carry: Carry, bucket: int, rows: Array, first: int, steps: int) -> Carry:
+    """Some steps of one chunk, done when it returns; nothing goes to or from the devices meanwhile."""
+    span = put(trainer.mesh, WHOLE, (np.int32(first), np.int32(steps)))
+    with jax.transfer_guard("disallow"):
+        states, sums = trainer.population.run_chunk(
+            carry.states,
+            carry.sums,
+            trainer.buckets["train"][bucket],
+            rows,
+            *span,
+            trainer.hparams,
+            trainer.seeds,
+            carry.neighbours,
+        )
+        jax.block_until_ready(sums)
     return carry._replace(states=states, sums=sums)
 
 
 def _end_epoch(trainer: Trainer, carry: Carry, epoch: int) -> tuple[Carry, list[dict[str, Any]]]:
     """Dev metric and selection; sums start anew and neighbours are refreshed. Returns one metric line per run."""
-    population, buckets = trainer.population, trainer.buckets["dev"]
+    population, buckets, mesh = trainer.population, trainer.buckets["dev"], trainer.mesh
     probability = jnp.concatenate([population.predict(carry.states.params, bucket) for bucket in buckets], axis=1)
     labels = jnp.concatenate([bucket.labels for bucket in buckets])
-    states, metric = population.select(carry.states, probability, labels, jnp.int32(epoch))
-    lines = metric_lines(trainer.config, epoch, jax.device_get(carry.sums), jax.device_get(metric), states)
+    states, metric = population.select(carry.states, probability, labels, put(mesh, WHOLE, np.int32(epoch)))
+    figures = (carry.sums, metric, states.frozen_step, states.frozen_reason)
+    lines = metric_lines(trainer.cohort, epoch, *fetch(mesh, figures))
     neighbours = population.refresh(states.params) if epoch < trainer.config.training.epochs else carry.neighbours
-    return Carry(states, zero_sums(len(trainer.config.seeds)), neighbours), lines
-
-
-def _train_sizes(trainer: Trainer) -> list[int]:
-    """Rows of each training bucket."""
-    return [bucket.tokens.shape[0] for bucket in trainer.buckets["train"]]
-
-
-def _steps_per_epoch(trainer: Trainer) -> int:
-    """Steps of an epoch over all buckets."""
-    return sum(batches_of(size, trainer.config.training.batch_size) for size in _train_sizes(trainer))
+    return Carry(states, _fresh_sums(trainer), neighbours), lines

@@ -1,4 +1,7 @@
-"""A population: R runs of one technique in one compiled program, a leading axis R on every leaf of the state."""
+"""A population: R runs of one technique in one compiled program, a leading axis R on every leaf of the state.
+
+Devices share the runs without communication (`mesh.over_runs`); a batch may be shared along the mesh's data axis.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -7,14 +10,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from flax_attnat.config import Config, OptimizerConfig
 from flax_attnat.data.batches import Bucket, gather
 from flax_attnat.models.model import Model, probabilities
 from flax_attnat.objective import Hparams, Objective, StepSums
 from flax_attnat.perturbation.word import nearest_neighbours
+from flax_attnat.training.mesh import BY_RUN, WHOLE, over_runs, share_batch
+from flax_attnat.training.runs import Run
 from flax_attnat.training.step import TrainState, TrainStep, build_train_step, init_state
-from flax_attnat.typing import Array, Params
+from flax_attnat.typing import Array, Batch, Params
 
 # Rows per batch where nothing is trained.
 EVALUATION_ROWS = 128
@@ -25,8 +31,8 @@ class Population(NamedTuple):
 
     Attributes:
       init: `init(seeds [R]) -> states`.
-      run_chunk: `run_chunk(states, sums, bucket, rows [R, S, B], steps, hparams, seeds [R], neighbours)
-        -> (states, sums)`: the batches of the first `steps` of S rows, one after another. States and sums are donated.
+      run_chunk: `run_chunk(states, sums, bucket, rows [R, S, B], first, steps, hparams, seeds [R], neighbours)
+        -> (states, sums)`: the batches `first` to `first + steps` of S, one after another. States and sums are donated.
       refresh: `refresh(params) -> neighbours [R, V, K]`, or None where the technique reads none.
       predict: `predict(params, bucket) -> [R, N, C]` probabilities of the classes, C >= 2.
       select: `select(states, probability [R, N, C], labels [N], epoch) -> (states, metric [R])`: keeps the parameters
@@ -45,7 +51,7 @@ Metric = Callable[[Array, Array], Array]
 
 
 def build_population(
-    config: Config, model: Model, objective: Objective, metric: Metric, valid_words: np.ndarray
+    config: Config, model: Model, objective: Objective, metric: Metric, valid_words: np.ndarray, mesh: Mesh
 ) -> Population:
     """Compiles nothing yet: each function is compiled at its first call, once per bucket shape.
 
@@ -55,20 +61,28 @@ def build_population(
       objective: of one run.
       metric: what the best epoch is chosen by, on dev.
       valid_words: `[V]` true on words that may be neighbours of others.
+      mesh: the devices.
 
     Returns:
-      A `Population`; R is the length of the seeds it is called with.
+      A `Population`; R is the length of the seeds it is called with, a multiple of the mesh's run axis.
     """
     reads_neighbours = config.technique == "word_iat"
     train_step = build_train_step(objective, config.optimizer)
     step = jax.vmap(train_step, in_axes=(0, 0, 0, 0, 0 if reads_neighbours else None))
+    run, all_ = BY_RUN, WHOLE
+
+    def compiled(function: Callable, *specs: object, donate: tuple[int, ...] = ()) -> Callable:
+        """`function` over the runs of the mesh, to be compiled at its first call."""
+        return jax.jit(over_runs(function, mesh, *specs), donate_argnums=donate)  # type: ignore[arg-type]
+
     refresh = functools.partial(_refresh, model, config.word.neighbours, valid_words)
+    chunk = functools.partial(_run_chunk, step, mesh)
     return Population(
-        init=jax.jit(functools.partial(_init, model, config.optimizer)),
-        run_chunk=jax.jit(functools.partial(_run_chunk, step), donate_argnums=(0, 1)),
-        refresh=jax.jit(refresh) if reads_neighbours else lambda params: None,
-        predict=jax.jit(functools.partial(_predict, model)),
-        select=jax.jit(functools.partial(_select, metric), donate_argnums=0),
+        init=compiled(functools.partial(_init, model, config.optimizer), run),
+        run_chunk=compiled(chunk, run, run, all_, run, all_, all_, run, run, run, donate=(0, 1)),
+        refresh=compiled(refresh, run) if reads_neighbours else lambda params: None,
+        predict=compiled(functools.partial(_predict, model, mesh), run, all_),
+        select=compiled(functools.partial(_select, metric), run, run, all_, all_, donate=(0,)),
     )
 
 
@@ -79,26 +93,28 @@ def _init(model: Model, config: OptimizerConfig, seeds: Array) -> TrainState:
 
 def _run_chunk(
     population_step: TrainStep,
+    mesh: Mesh,
     states: TrainState,
     sums: StepSums,
     bucket: Bucket,
     rows: Array,
+    first: Array,
     steps: Array,
     hparams: Hparams,
     seeds: Array,
     neighbours: Array | None,
 ) -> tuple[TrainState, StepSums]:
-    """The batches of the first `steps` of `rows` `[R, S, B]`, one after another, for R runs."""
+    """The batches `first` to `first + steps` of `rows` `[R, S, B]`, one after another, for R runs."""
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
 
     def one(step: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
         """One step of all runs; a batch is a gather on the device."""
         states, sums = carry
-        batch = jax.vmap(gather, in_axes=(None, 0))(bucket, rows[:, step])
+        batch = share_batch(mesh, jax.vmap(gather, in_axes=(None, 0))(bucket, rows[:, step]), axis=1)
         states, new = population_step(states, batch, hparams, keys, neighbours)
         return states, jax.tree.map(jnp.add, sums, new)
 
-    return jax.lax.fori_loop(0, steps, one, (states, sums))
+    return jax.lax.fori_loop(first, first + steps, one, (states, sums))
 
 
 def _refresh(model: Model, k: int, valid_words: np.ndarray, params: Params) -> Array:
@@ -107,17 +123,20 @@ def _refresh(model: Model, k: int, valid_words: np.ndarray, params: Params) -> A
     return jax.lax.map(lambda p: nearest_neighbours(model.table(p), k, valid=valid), params)
 
 
-def _predict(model: Model, params: Params, bucket: Bucket) -> Array:
+def _predict(model: Model, mesh: Mesh, params: Params, bucket: Bucket) -> Array:
     """Probabilities `[R, N, C]` of the classes."""
 
-    def one(params: Params, rows: Array) -> Array:
+    def one(params: Params, batch: Batch) -> Array:
         """Probabilities `[B, C]` of one run and batch."""
-        batch = gather(bucket, rows)
         encoded = model.encode(params, model.embed(params, batch), batch)
         return probabilities(model.classify(params, encoded, model.score(params, encoded)))
 
+    def each(rows: Array) -> Array:
+        """Probabilities `[R, B, C]` of one batch under every run."""
+        return jax.vmap(one, in_axes=(0, None))(params, share_batch(mesh, gather(bucket, rows), axis=0))
+
     size = bucket.tokens.shape[0]
-    out = jax.lax.map(lambda rows: jax.vmap(one, in_axes=(0, None))(params, rows), evaluation_rows(size))
+    out = jax.lax.map(each, jnp.asarray(evaluation_rows(size)))
     return jnp.moveaxis(out, 1, 0).reshape(out.shape[1], -1, out.shape[-1])[:, :size]
 
 
@@ -141,25 +160,20 @@ def _select(
     return chosen, values
 
 
-def evaluation_rows(size: int) -> Array:
+def evaluation_rows(size: int) -> np.ndarray:
     """Rows `[batches, B]` int32 that visit 0..size-1 in order, filled up with -1."""
     width = min(EVALUATION_ROWS, max(size, 1))
     rows = np.full(-(-size // width) * width, -1, np.int32)
     rows[:size] = np.arange(size)
-    return jnp.asarray(rows.reshape(-1, width))
+    return rows.reshape(-1, width)
 
 
 def zero_sums(runs: int) -> StepSums:
-    """Sums of an epoch before its first step, each `[R]`; separate buffers, so that they can be donated."""
-    return StepSums(*(jnp.zeros(runs, jnp.float32) for _ in StepSums._fields))
+    """Sums of an epoch before its first step, each `[R]` on the host."""
+    return StepSums(*(np.zeros(runs, np.float32) for _ in StepSums._fields))  # type: ignore[arg-type]
 
 
-def make_hparams(config: Config, runs: int) -> Hparams:
-    """The hyper-parameters of R equal runs, each `[R]` float32."""
-    values: Sequence[float] = (
-        config.epsilon,
-        config.adversarial_weight,
-        config.optimizer.learning_rate,
-        config.optimizer.weight_decay,
-    )
-    return Hparams(*(jnp.full(runs, value, jnp.float32) for value in values))
+def make_hparams(runs: Sequence[Run]) -> Hparams:
+    """The hyper-parameters of R runs, each `[R]` float32 on the host."""
+    columns = ([getattr(run, name) for run in runs] for name in Hparams._fields)
+    return Hparams(*(np.array(column, np.float32) for column in columns))  # type: ignore[arg-type]

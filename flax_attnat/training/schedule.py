@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Consecutive steps of one bucket that run as one program; also the grain at which training can stop.
+# Consecutive steps of one bucket whose rows go to the devices at once.
 CHUNK_STEPS = 16
 
 

@@ -1,10 +1,10 @@
 """A configuration and its data, made into what training and evaluation call."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from flax_attnat.allowed import ConfigError
 from flax_attnat.config import Config
@@ -15,46 +15,79 @@ from flax_attnat.data.vectors import Vectors
 from flax_attnat.models.build import build
 from flax_attnat.models.embedding import EmbeddingInit
 from flax_attnat.models.model import Model
-from flax_attnat.objective import build_objective
-from flax_attnat.training.population import Metric, Population, build_population
+from flax_attnat.objective import Hparams, build_objective
+from flax_attnat.training.mesh import BY_RUN, WHOLE, make_mesh, padded, put
+from flax_attnat.training.population import Metric, Population, build_population, make_hparams
+from flax_attnat.training.runs import Cohort, Run, cohorts
 from flax_attnat.typing import Array
 
 
 class Trainer(NamedTuple):
-    """What training and evaluation need, built once from a configuration and its data.
+    """What training and evaluation need, built once for a technique and its data.
 
     Attributes:
-      config: the configuration.
+      config: the configuration, of one technique.
+      runs: what is trained together.
       dataset: texts, vocabulary, label names.
       model: the four functions.
+      mesh: the devices.
       population: the compiled functions of R runs.
-      buckets: length buckets of each split, on the device.
-      seeds: `[R]` int32.
+      buckets: length buckets of each split, on every device.
+      seeds: `[R]` int32; R is the number of runs, filled up to what the devices divide by copies of the last one.
+      hparams: hyper-parameters `[R]`.
     """
 
     config: Config
+    runs: tuple[Run, ...]
     dataset: Dataset
     model: Model
+    mesh: Mesh
     population: Population
     buckets: dict[str, list[Bucket]]
     seeds: Array
+    hparams: Hparams
+
+    @property
+    def cohort(self) -> Cohort:
+        """The configuration and the runs."""
+        return Cohort(self.config, self.runs)
 
 
-def build_trainer(config: Config, dataset: Dataset, vectors: Vectors | None, metric: Metric) -> Trainer:
-    """Model, objective and compiled functions for a dataset; its buckets go to the device.
+def put_buckets(config: Config, dataset: Dataset, mesh: Mesh) -> dict[str, list[Bucket]]:
+    """The length buckets of each split, on every device."""
+    return {
+        name: [put(mesh, WHOLE, bucket) for bucket in make_buckets(split, config.data.bucket_widths)]
+        for name, split in dataset.splits.items()
+    }
+
+
+def build_trainer(
+    config: Config,
+    dataset: Dataset,
+    vectors: Vectors | None,
+    metric: Metric,
+    *,
+    mesh: Mesh | None = None,
+    buckets: dict[str, list[Bucket]] | None = None,
+) -> Trainer:
+    """Model, objective and compiled functions of one technique; with the first cohort's runs of the configuration.
 
     Args:
-      config: the configuration.
+      config: the configuration; of what it sweeps, only its first technique and reading count.
       dataset: splits train and dev, at least.
       vectors: pretrained vectors of the vocabulary, or None.
       metric: what the best epoch is chosen by.
+      mesh: the devices; None: all there are.
+      buckets: from `put_buckets`, where techniques share them; None: they are put on the devices now.
 
     Raises:
       DataError: the training texts are all of one class.
       ConfigError: word_iat asks for more neighbours than there are other words; the AUC is asked to select among more
         than two classes.
     """
+    config, runs = cohorts(config)[0]
     _check_fit(config, dataset)
+    mesh = make_mesh(config.population.data_shards) if mesh is None else mesh
     counts = dataset.vocabulary.counts.astype(np.float64)
     initial = EmbeddingInit(counts / max(counts.sum(), 1), *(vectors or (None, None)))
     train = dataset.splits["train"]
@@ -69,17 +102,29 @@ def build_trainer(config: Config, dataset: Dataset, vectors: Vectors | None, met
     )
     pos_weight = float(np.sum(train.labels == 0) / max(np.sum(train.labels == 1), 1))
     valid_words = np.arange(len(counts)) > 1
+    objective = build_objective(config, model, pos_weight)
     return Trainer(
         config=config,
+        runs=runs,
         dataset=dataset,
         model=model,
-        population=build_population(config, model, build_objective(config, model, pos_weight), metric, valid_words),
-        buckets={
-            name: [jax.tree.map(jnp.asarray, bucket) for bucket in make_buckets(split, config.data.bucket_widths)]
-            for name, split in dataset.splits.items()
-        },
-        seeds=jnp.asarray(config.seeds, jnp.int32),
+        mesh=mesh,
+        population=build_population(config, model, objective, metric, valid_words, mesh),
+        buckets=put_buckets(config, dataset, mesh) if buckets is None else buckets,
+        **_put_runs(mesh, runs),
     )
+
+
+def with_runs(trainer: Trainer, runs: Sequence[Run]) -> Trainer:
+    """The trainer of other runs of the same technique: what was compiled stays, if they are as many."""
+    return trainer._replace(runs=tuple(runs), **_put_runs(trainer.mesh, runs))
+
+
+def _put_runs(mesh: Mesh, runs: Sequence[Run]) -> dict[str, Any]:
+    """Seeds and hyper-parameters `[R]` on the devices, filled up with copies of the last run."""
+    filled = [*runs, *[runs[-1]] * (padded(len(runs), mesh) - len(runs))]
+    seeds = np.array([run.seed for run in filled], np.int32)
+    return {"seeds": put(mesh, BY_RUN, seeds), "hparams": put(mesh, BY_RUN, make_hparams(filled))}
 
 
 def _check_fit(config: Config, dataset: Dataset) -> None:

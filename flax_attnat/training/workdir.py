@@ -66,13 +66,13 @@ def claim(workdir: epath.PathLike, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: epath.PathLike) -> Iterator[None]:
-    """Keeps a local workdir to one training process; the lock goes with the process, however it ends.
+def locked(workdir: epath.PathLike | None) -> Iterator[None]:
+    """Keeps a local workdir, if one is given, to one training; the lock goes with the process, however it ends.
 
     Raises:
       WorkdirError: another process is training there.
     """
-    if "://" in str(workdir):
+    if workdir is None or "://" in str(workdir):
         yield
         return
     path = Path(workdir)
@@ -112,17 +112,17 @@ def write_lines(workdir: epath.PathLike, kind: str, part: str, lines: Iterable[M
     write_atomically(path / f"{kind}.jsonl", "".join(p.read_text() for p in parts))
 
 
-def read_lines(workdir: epath.PathLike, kind: str) -> list[dict[str, Any]]:
-    """The lines of all parts of `kind` ("results" or "metrics"), in the order of their names."""
-    parts = sorted((epath.Path(workdir) / kind).glob("*.jsonl"), key=lambda p: p.name)
+def read_lines(workdir: epath.PathLike, kind: str, part: str = "*") -> list[dict[str, Any]]:
+    """The lines of one part of `kind` ("results" or "metrics"), or of all, in the order of their names."""
+    files = sorted((epath.Path(workdir) / kind).glob(f"{part}.jsonl"), key=lambda p: p.name)
     lines = []
-    for part in parts:
-        for number, line in enumerate(part.read_text().splitlines(), start=1):
+    for file in files:
+        for number, line in enumerate(file.read_text().splitlines(), start=1):
             try:
                 lines.append(json.loads(line))
             except json.JSONDecodeError as error:
                 raise WorkdirError(
-                    f"{part}, line {number} is not JSON: the file was changed or cut short. Remove it; launch.train or "
+                    f"{file}, line {number} is not JSON: the file was changed or cut short. Remove it; launch.train or "
                     "launch.evaluate writes it anew from the checkpoint."
                 ) from error
     return lines

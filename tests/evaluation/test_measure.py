@@ -9,7 +9,7 @@ from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.planted import LABEL_NAMES, generate
 from flax_attnat.data.vocabulary import encode, fit_vocabulary
-from flax_attnat.evaluation.measure import check_measurable, explain_split, result_lines
+from flax_attnat.evaluation.measure import build_explain, check_measurable, explain_split, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS, MOST_EXAMPLES
 from flax_attnat.training.population import EVALUATION_ROWS
 from flax_attnat.training.trainer import build_trainer
@@ -59,7 +59,13 @@ def found(trainer, states):
     """What the runs say of the split."""
     sizes = [bucket.tokens.shape for bucket in trainer.buckets["test"]]
     assert len(sizes) == 3 and max(rows for rows, _ in sizes) > EVALUATION_ROWS  # one takes two batches
-    return explain_split(trainer, states.best_params, "test")
+    return explain_split(trainer, build_explain(trainer), states.best_params, "test")
+
+
+@pytest.fixture(scope="module")
+def measures(trainer, states):
+    """What result lines are made of."""
+    return measure_split(trainer, build_explain(trainer), states.best_params, "test")
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +101,8 @@ def test_rows_come_back_in_the_order_of_the_split(found, exact):
     assert np.flatnonzero(np.isnan(found.pearson[0])).tolist() == [ONE_WORD, EMPTY]
 
 
-def test_result_lines_equal_a_plain_recomputation(trainer, states, found, exact):
-    lines = result_lines(trainer, states, "test", found, 1.23456)
+def test_result_lines_equal_a_plain_recomputation(trainer, states, measures, exact):
+    lines = result_lines(trainer, states, "test", measures, 1.23456)
     labels = trainer.dataset.splits["test"].labels
     assert [line["seed"] for line in lines] == list(SEEDS)
     for line, texts in zip(lines, exact, strict=True):
@@ -117,8 +123,8 @@ def test_result_lines_equal_a_plain_recomputation(trainer, states, found, exact)
         assert (line["seconds"], line["matmul_precision"]) == (1.235, "float32")
 
 
-def test_a_frozen_run_says_when_and_why(trainer, states, found):
-    lines = result_lines(trainer, states, "test", found, 0.0)
+def test_a_frozen_run_says_when_and_why(trainer, states, measures):
+    lines = result_lines(trainer, states, "test", measures, 0.0)
     fields = ("best_epoch", "frozen_step", "frozen_reason")
     assert [tuple(line[field] for field in fields) for line in lines] == [
         (2, None, None),
@@ -126,9 +132,9 @@ def test_a_frozen_run_says_when_and_why(trainer, states, found):
     ]
 
 
-def test_figures_without_a_value_are_none(trainer, states, found):
+def test_figures_without_a_value_are_none(trainer, states, measures):
     """JSON knows no NaN: one class only has no AUC; texts that are all undefined have no correlation."""
-    blank = found._replace(labels=np.zeros_like(found.labels), pearson=np.full_like(found.pearson, np.nan))
+    blank = measures._replace(labels=np.zeros_like(measures.labels), pearson=np.full_like(measures.pearson, np.nan))
     for line in result_lines(trainer, states, "test", blank, 0.0):
         assert line["auc"] is None and line["pearson"] is None and line["f1"] == 0.0
         assert line["pearson_undefined"] == 160

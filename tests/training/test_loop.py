@@ -13,10 +13,12 @@ from flax_attnat.config import Config, DataConfig, ModelConfig, TrainingConfig, 
 from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.load import load
-from flax_attnat.evaluation.measure import explain_split, result_lines
+from flax_attnat.evaluation.measure import build_explain, explain_split, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.checkpoint import CheckpointError, Store
-from flax_attnat.training.loop import Stopped, fit, restore
+from flax_attnat.training.loop import Stopped, fit
+from flax_attnat.training.runs import cohort_name
+from flax_attnat.training.saved import restore
 from flax_attnat.training.trainer import Trainer, build_trainer
 from flax_attnat.training.workdir import WorkdirError
 
@@ -50,6 +52,11 @@ def dataset() -> Dataset:
 
 def trainer_of(technique: str, dataset: Dataset) -> Trainer:
     return build_trainer(config_of(technique), dataset, None, METRICS["auc"])
+
+
+def checkpoints_of(trainer: Trainer, workdir: Path) -> Path:
+    """Where a trainer's checkpoints lie."""
+    return workdir / "checkpoints" / cohort_name(trainer.cohort)
 
 
 def stop_after(chunks: int):
@@ -125,8 +132,8 @@ def damage_metadata(path: Path) -> None:
 def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, dataset: Dataset, tmp_path: Path) -> None:
     trainer = trainer_of("attention_at", dataset)
     whole, _ = fit(trainer, tmp_path)
-    newest = Store(tmp_path / "checkpoints", print).positions()[-1]
-    damage(tmp_path / "checkpoints" / str(newest))
+    newest = Store(checkpoints_of(trainer, tmp_path), print).positions()[-1]
+    damage(checkpoints_of(trainer, tmp_path) / str(newest))
     said: list[str] = []
     again, _ = fit(trainer, tmp_path, say=said.append)
     assert len(said) == 1 and str(newest) in said[0] and said[0].endswith("The one before it is used.")
@@ -137,10 +144,10 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(damage, dataset
 def test_all_checkpoints_damaged_means_starting_anew_and_saying_so(dataset: Dataset, tmp_path: Path) -> None:
     trainer = trainer_of("attention_at", dataset)
     whole, _ = fit(trainer, tmp_path)
-    positions = Store(tmp_path / "checkpoints", print).positions()
+    positions = Store(checkpoints_of(trainer, tmp_path), print).positions()
     assert len(positions) == 2, "the last two are kept"
     for position in positions:
-        damage_truncate(tmp_path / "checkpoints" / str(position))
+        damage_truncate(checkpoints_of(trainer, tmp_path) / str(position))
     said: list[str] = []
     again, _ = fit(trainer, tmp_path, say=said.append)
     assert [line.split(".")[-2].strip() for line in said] == ["The one before it is used", "There is none before it"]
@@ -180,12 +187,12 @@ def test_a_checkpoint_made_with_another_vocabulary_is_refused_and_left_alone(
     else:
         other = dataset.vocabulary._replace(words=(*words, "new"), counts=np.append(counts, 1))
         message = f"differ from word {len(words)} on"
-    before = sorted((tmp_path / "checkpoints").iterdir())
+    before = sorted((tmp_path / "checkpoints").rglob("*"))
     trainer = trainer_of("vanilla", dataset._replace(vocabulary=other))
     for attempt in (lambda: restore(trainer, tmp_path, print), lambda: fit(trainer, tmp_path)):
         with pytest.raises(WorkdirError, match=message):
             attempt()
-    assert sorted((tmp_path / "checkpoints").iterdir()) == before
+    assert sorted((tmp_path / "checkpoints").rglob("*")) == before
 
 
 def test_checkpoints_of_other_classes_are_refused(dataset: Dataset, tmp_path: Path) -> None:
@@ -196,18 +203,20 @@ def test_checkpoints_of_other_classes_are_refused(dataset: Dataset, tmp_path: Pa
 
 
 def test_checkpoints_of_another_configuration_are_refused(dataset: Dataset, tmp_path: Path) -> None:
-    fit(trainer_of("attention_at", dataset), tmp_path)
+    one, other = trainer_of("attention_at", dataset), trainer_of("attention_rp", dataset)
+    fit(one, tmp_path)
+    checkpoints_of(one, tmp_path).rename(checkpoints_of(other, tmp_path))
     with pytest.raises(WorkdirError, match="made by another configuration"):
-        fit(trainer_of("attention_rp", dataset), tmp_path)
+        fit(other, tmp_path)
 
 
 def test_reading_a_workdir_changes_no_file_of_it(dataset: Dataset, tmp_path: Path) -> None:
     """Another process may be training there: neither its unfinished save nor a damaged checkpoint is touched."""
     trainer = trainer_of("vanilla", dataset)
     fit(trainer, tmp_path)
-    newest = Store(tmp_path / "checkpoints", print).positions()[-1]
-    damage_truncate(tmp_path / "checkpoints" / str(newest))
-    unfinished = tmp_path / "checkpoints" / f"{newest + 1}.orbax-checkpoint-tmp"
+    newest = Store(checkpoints_of(trainer, tmp_path), print).positions()[-1]
+    damage_truncate(checkpoints_of(trainer, tmp_path) / str(newest))
+    unfinished = checkpoints_of(trainer, tmp_path) / f"{newest + 1}.orbax-checkpoint-tmp"
     unfinished.mkdir()
     before = sorted(tmp_path.rglob("*"))
     said: list[str] = []
@@ -241,12 +250,13 @@ def test_empty_one_word_and_all_unknown_texts_are_kept_and_have_defined_results(
     config = config_of(technique, training=TrainingConfig(epochs=1, batch_size=8))
     trainer = build_trainer(config, dataset._replace(splits=splits), None, METRICS["auc"])
     states, seconds = fit(trainer, tmp_path)
-    found = explain_split(trainer, states.best_params, "test")
+    found = explain_split(trainer, build_explain(trainer), states.best_params, "test")
     assert np.isfinite(found.probability).all() and np.isfinite(found.attention).all()
     # No word: no attention; one word: all of it. Their correlation, and that of three equal words, is undefined.
     np.testing.assert_allclose(found.attention[:, :4].sum(-1), [[0, 1, 1, 1]] * 2, rtol=1e-6)
     assert np.isnan(found.pearson[:, :4]).all() and np.isfinite(found.pearson[:, 4:]).all()
-    lines = result_lines(trainer, states, "test", found, seconds)
+    measures = measure_split(trainer, build_explain(trainer), states.best_params, "test")
+    lines = result_lines(trainer, states, "test", measures, seconds)
     assert [(line["n"], line["pearson_undefined"], line["frozen_step"]) for line in lines] == 2 * [(64, 4, None)]
 
 

@@ -12,10 +12,11 @@ from flax_attnat.config import Config, ModelConfig, OptimizerConfig, TrainingCon
 from flax_attnat.data.batches import gather
 from flax_attnat.data.dataset import Dataset, Record, Split
 from flax_attnat.data.vocabulary import Vocabulary
-from flax_attnat.evaluation.measure import explain_split, result_lines
+from flax_attnat.evaluation.measure import build_explain, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.models.model import probabilities
-from flax_attnat.training.loop import Stopped, fit, restore
+from flax_attnat.training.loop import Stopped, fit
+from flax_attnat.training.saved import restore
 from flax_attnat.training.trainer import Trainer, build_trainer
 
 WORDS = ("<pad>", "<unk>", "red", "green", "blue", "ball", "box", "cup", "the", "where")
@@ -85,7 +86,7 @@ def test_what_is_learnt_and_what_a_result_line_says(dataset: Dataset, tmp_path: 
     model = ModelConfig(embedding_size=16, hidden_size=16)
     trainer = trainer_of(dataset, "attention_at", "additive", training=training, model=model, epsilon=0.1)
     states, seconds = fit(trainer, tmp_path)
-    found = explain_split(trainer, states.best_params, "test")
+    found = measure_split(trainer, build_explain(trainer), states.best_params, "test")
     assert found.probability.shape == (2, 90, 3)
     named = np.array([[LABELS[c] in record.words for c in range(3)] for record in dataset.splits["test"].records])
     np.testing.assert_array_equal(found.probability > 0, np.broadcast_to(named, (2, 90, 3)))
@@ -129,7 +130,7 @@ def test_single_sequences_of_three_classes(dataset: Dataset, tmp_path: Path) -> 
     }
     trainer = trainer_of(dataset._replace(splits=splits), "attention_at", "additive")
     states, seconds = fit(trainer, tmp_path)
-    found = explain_split(trainer, states.best_params, "test")
+    found = measure_split(trainer, build_explain(trainer), states.best_params, "test")
     assert found.probability.shape == (2, 90, 3) and (found.probability > 0).all()
     for run, line in enumerate(result_lines(trainer, states, "test", found, seconds)):
         assert line["accuracy"] == pytest.approx((found.probability[run].argmax(-1) == found.labels).mean())

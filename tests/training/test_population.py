@@ -12,6 +12,7 @@ from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.models.embedding import EmbeddingInit
 from flax_attnat.models.single import build_single
 from flax_attnat.objective import Hparams, build_objective
+from flax_attnat.training.mesh import make_mesh
 from flax_attnat.training.population import Population, build_population, zero_sums
 from flax_attnat.training.schedule import CHUNK_STEPS, Chunk, chunk_rows, epoch_rows
 
@@ -36,7 +37,9 @@ def population_of(technique: str) -> Population:
         config.model, EmbeddingInit(np.full(VOCABULARY, 1 / VOCABULARY)), normalise=technique == "word_iat"
     )
     valid = np.arange(VOCABULARY) > 1
-    return build_population(config, model, build_objective(config, model, 1.3), METRICS["auc"], valid)
+    return build_population(
+        config, model, build_objective(config, model, 1.3), METRICS["auc"], valid, make_mesh(devices=1)
+    )
 
 
 def two_classes(probability: list[list[float]]) -> jax.Array:
@@ -57,7 +60,7 @@ def train(population: Population, seeds: list[int], epsilons: list[float], steps
     while steps:
         size = min(steps, len(epoch_rows(0, epoch, 0, ROWS, BATCH)))
         rows = chunk_rows(seeds, epoch, Chunk(0, 0, size), ROWS, BATCH)
-        arguments = (bucket, jnp.asarray(rows), jnp.int32(size), hparams, seeds_R, neighbours)
+        arguments = (bucket, jnp.asarray(rows), jnp.int32(0), jnp.int32(size), hparams, seeds_R, neighbours)
         states, sums = population.run_chunk(states, sums, *arguments)
         steps, epoch = steps - size, epoch + 1
     return states, sums

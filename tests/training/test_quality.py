@@ -8,7 +8,7 @@ import pytest
 from configs import planted, sst
 from flax_attnat.config import Config, parse
 from flax_attnat.data.load import load, load_vectors
-from flax_attnat.evaluation.measure import explain_split, result_lines
+from flax_attnat.evaluation.measure import build_explain, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.loop import fit
 from flax_attnat.training.trainer import build_trainer
@@ -21,7 +21,9 @@ def train(config: Config, workdir: Path) -> list[dict]:
     dataset = load(config)
     trainer = build_trainer(config, dataset, load_vectors(config, dataset.vocabulary), METRICS["auc"])
     states, seconds = fit(trainer, workdir)
-    return result_lines(trainer, states, "test", explain_split(trainer, states.best_params, "test"), seconds)
+    return result_lines(
+        trainer, states, "test", measure_split(trainer, build_explain(trainer), states.best_params, "test"), seconds
+    )
 
 
 def test_the_vanilla_bilstm_solves_planted_up_to_its_label_noise(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from flax_attnat.config import parse
 from flax_attnat.data.load import load
 from flax_attnat.data.vocabulary import encode
-from flax_attnat.evaluation.measure import explain_split, result_lines
+from flax_attnat.evaluation.measure import build_explain, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.loop import fit
 from flax_attnat.training.trainer import build_trainer
@@ -38,7 +38,9 @@ def test_a_model_of_simulated_stories_answers_the_official_test(tmp_path: Path) 
     dataset = simulated._replace(splits={**simulated.splits, "test": test})
     trainer = build_trainer(config, dataset, None, METRICS["accuracy"])
     states, seconds = fit(trainer, tmp_path / "workdir", say=print)
-    (line,) = result_lines(trainer, states, "test", explain_split(trainer, states.best_params, "test"), seconds)
+    (line,) = result_lines(
+        trainer, states, "test", measure_split(trainer, build_explain(trainer), states.best_params, "test"), seconds
+    )
     print(f"accuracy on the official test: {line['accuracy']:.3f}, best epoch {line['best_epoch']}")
     assert line["n"] == 1_000
     assert line["accuracy"] >= 0.95

@@ -1,0 +1,259 @@
+"""The training step compiled for TPUs on a machine without one: memory, operations, and the compiler's own estimate.
+
+    pip install -e ".[tpu]"  # its libtpu wheel is the compiler; Linux
+    python -m benchmarks.tpu_programs
+    python -m benchmarks.tpu_programs word_iat v6e:2x2
+
+Compiles a step of 64 runs at SST's size (batches of 32 x 64 words, 13,824 words, the models of configs/sst.py) for each
+technique and topology, each in a process of its own, and prints a table: one to three minutes a line on one core.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from configs import sst
+from flax_attnat.allowed import TECHNIQUES
+from flax_attnat.config import Config, parse
+from flax_attnat.data.batches import Bucket
+from flax_attnat.data.dataset import Dataset, Record, Split
+from flax_attnat.data.vocabulary import Vocabulary
+from flax_attnat.evaluation.prediction import METRICS
+from flax_attnat.objective import build_objective
+from flax_attnat.training.mesh import BY_RUN, DATA, RUN, WHOLE, make_mesh
+from flax_attnat.training.population import build_population, make_hparams, zero_sums
+from flax_attnat.training.schedule import CHUNK_STEPS
+from flax_attnat.training.trainer import build_trainer
+
+RUNS, ROWS, WORDS, LENGTH = 64, 3_000, 13_824, 60
+HBM_GIB = {"v5e:2x4": 16, "v6e:2x2": 32}
+"""Memory of a chip by topology, cloud.google.com/tpu/docs/v5e and v6e."""
+
+# Nothing is asked of a metadata server, and a training on the machine's own TPU may hold the library at the same time.
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+}
+# The least effort gives a slower program in a fifth of the time; memory and communication are the same in kind.
+_LEAST_EFFORT = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
+_COLLECTIVE = re.compile(
+    r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|collective-broadcast)(?:-start)?\("
+)
+
+
+class Program(NamedTuple):
+    """What the compiler says of one chip's share of a training step.
+
+    Attributes:
+      technique: one of TECHNIQUES.
+      topology: name of the slice, "v5e:2x4" say.
+      chips: how many there are.
+      state_bytes: arguments: states, data, order of the batches.
+      temporary_bytes: what else the step needs.
+      flops: of the matrix products of a step, with every loop as often as it runs.
+      accessed_bytes: of HBM and on-chip memory in a step, each loop body counted once.
+      cycles: the sum of the compiler's estimates of a step's operations, one after another.
+      collectives: instructions by which chips talk to each other, by name.
+    """
+
+    technique: str
+    topology: str
+    chips: int
+    state_bytes: int
+    temporary_bytes: int
+    flops: int
+    accessed_bytes: int
+    cycles: int
+    collectives: dict[str, int]
+
+    @property
+    def gib(self) -> float:
+        """Memory of the step on each chip."""
+        return (self.state_bytes + self.temporary_bytes) / 2**30
+
+
+def why_not() -> str:
+    """Why nothing can be compiled for a TPU here; empty where it can."""
+    if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
+        return "libtpu, the TPU compiler, is not installed (the extra tpu brings it)"
+    return ""
+
+
+def compile_apart(technique: str, topology: str, *, data_shards: int = 1, quick: bool = False) -> Program:
+    """A training step compiled in a process of its own, which alone loads the TPU library.
+
+    Args:
+      technique: one of TECHNIQUES.
+      topology: a key of HBM_GIB.
+      data_shards: chips that share a batch.
+      quick: with the least effort, for checks; not for the figures of a table.
+
+    Raises:
+      RuntimeError: it could not be compiled; the message is what the process said last.
+    """
+    words = [technique, topology, str(data_shards), str(int(quick))]
+    command = [sys.executable, "-m", "benchmarks.tpu_programs", "--one", *words]
+    done = subprocess.run(command, env=os.environ | _ENVIRONMENT, capture_output=True, text=True, timeout=1800)
+    if done.returncode:
+        raise RuntimeError(f"{technique} was not compiled for {topology}: {done.stderr[-2000:]}")
+    return Program(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def compile_here(technique: str, topology: str, data_shards: int = 1, quick: bool = False) -> Program:
+    """A training step compiled in this process."""
+    devices: np.ndarray = np.array(topologies.get_topology_desc(topology_name=topology, platform="tpu").devices)
+    mesh = Mesh(devices.reshape(-1, data_shards), (RUN, DATA), axis_types=(AxisType.Auto,) * 2)
+    config = dataclasses.replace(parse(sst.get_config()), technique=technique)
+    traced = _trace_step(config, mesh)
+    compiled = traced.lower().compile(_LEAST_EFFORT if quick else None)
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    return Program(
+        technique=technique,
+        topology=topology,
+        chips=devices.size,
+        state_bytes=memory.argument_size_in_bytes,
+        temporary_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes,
+        flops=_matmul_flops(traced.jaxpr.jaxpr),
+        accessed_bytes=int(compiled.cost_analysis()["bytes accessed"]),
+        cycles=_step_cycles(text),
+        collectives=count_collectives(text),
+    )
+
+
+def random_texts() -> Dataset:
+    """Random texts of SST's size and vocabulary, all of them in the widest bucket."""
+    tokens = np.random.default_rng(0).integers(2, WORDS, (ROWS, LENGTH)).astype(np.int32)
+    labels = (np.arange(ROWS) % 2).astype(np.int32)
+    split = Split([Record((), int(label)) for label in labels], list(tokens), labels)
+    vocabulary = Vocabulary(tuple(f"w{n}" for n in range(WORDS)), np.full(WORDS, 10, np.int64))
+    return Dataset("sst", dict.fromkeys(("train", "dev", "test"), split), vocabulary, ("no", "yes"), "synthetic")
+
+
+def _trace_step(config: Config, mesh: Mesh) -> Any:
+    """The program of a chunk of steps for RUNS runs over a mesh of devices that need not be there."""
+    trainer = build_trainer(config, random_texts(), None, METRICS[config.training.selection], mesh=make_mesh(devices=1))
+    metric, valid = METRICS[config.training.selection], np.arange(WORDS) > 1
+    objective = build_objective(config, trainer.model, 1.0)
+    population = build_population(config, trainer.model, objective, metric, valid, mesh)
+
+    def abstract(tree: Any, spec: Any) -> Any:
+        """Shapes, dtypes and places without arrays."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec)), tree)
+
+    seeds = np.zeros(RUNS, np.int32)
+    states = jax.eval_shape(population.init, seeds)
+    neighbours = jax.eval_shape(population.refresh, states.params)
+    bucket: Bucket = trainer.buckets["train"][-1]
+    rows = np.zeros((RUNS, CHUNK_STEPS, config.training.batch_size), np.int32)
+    hparams = make_hparams([trainer.runs[0]] * RUNS)
+    with jax.default_matmul_precision(config.training.matmul_precision):
+        return population.run_chunk.trace(  # type: ignore[attr-defined]
+            *abstract((states, zero_sums(RUNS)), BY_RUN),
+            abstract(bucket, WHOLE),
+            abstract(rows, BY_RUN),
+            *abstract((np.int32(0), np.int32(0)), WHOLE),
+            *abstract((hparams, seeds, neighbours), BY_RUN),
+        )
+
+
+def _matmul_flops(jaxpr: Any) -> int:
+    """Operations of the matrix products of a program; a loop of unknown length counts once, which is one step."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * int(np.prod(equation.outvars[0].aval.shape) * np.prod([left[axis] for axis in contracted]))
+        inner = sum(_matmul_flops(part) for part in _inner(equation.params))
+        total += inner * equation.params.get("length", 1)
+    return total
+
+
+def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
+    """The programs inside an equation."""
+    for value in parameters.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            one = getattr(one, "jaxpr", one)
+            if hasattr(one, "eqns"):
+                yield one
+
+
+def _step_cycles(text: str) -> int:
+    """Estimated cycles of one step of a compiled chunk: those of the body of the loop over steps."""
+    bodies: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if found := re.match(r"(ENTRY )?(%\S+) \(.*\{$", line):
+            name = "ENTRY" if found[1] else found[2]
+            bodies[name] = []
+        elif line.startswith(" "):
+            bodies[name].append(line)
+
+    def loops(name: str) -> Iterator[tuple[int, str]]:
+        """How often each loop of a computation runs (once where that is not known), and its body."""
+        for line in bodies[name]:
+            if found := re.search(r" while\(.*condition=(%[^\s,]+), body=(%[^\s,]+)", line):
+                bounds = [int(n) for n in re.findall(r" constant\((\d+)\)", "\n".join(bodies[found[1]]))]
+                yield max(bounds, default=1), found[2]
+
+    def cycles(name: str) -> int:
+        """Of one pass through a computation, loops included."""
+        own = sum(int(n) for line in bodies[name] for n in re.findall(r'"estimated_cycles":"(\d+)"', line))
+        return own + sum(times * cycles(body) for times, body in loops(name))
+
+    return sum(cycles(body) for _, body in loops("ENTRY"))
+
+
+def count_collectives(text: str) -> dict[str, int]:
+    """Instructions of a compiled program by which devices talk to each other, by name.
+
+    >>> count_collectives("%sum = f32[8] all-reduce-start(%x), metadata={op_name='all-reduce'}")
+    {'all-reduce': 1}
+    """
+    found = _COLLECTIVE.findall(text)
+    return {name: found.count(name) for name in sorted(set(found))}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the table of the technique and topology named, or of all."""
+    if argv[1:2] == ["--one"]:
+        technique, topology, data_shards, quick = argv[2:]
+        program = compile_here(technique, topology, int(data_shards), bool(int(quick)))
+        print(json.dumps(program._asdict()))
+        return 0
+    if reason := why_not():
+        print(f"error: {reason}.", file=sys.stderr)
+        return 2
+    print(
+        "| technique | topology | runs per chip | GiB per chip | GFLOP | GB accessed | million cycles | collectives |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for topology in argv[2:3] or HBM_GIB:
+        for technique in argv[1:2] or TECHNIQUES:
+            program = compile_apart(technique, topology)
+            figures = (program.flops / 1e9, program.accessed_bytes / 1e9, program.cycles / 1e6)
+            print(
+                f"| {technique} | {topology} | {RUNS // program.chips} | {program.gib:.1f} of {HBM_GIB[topology]} |",
+                " | ".join(f"{figure:.1f}" for figure in figures),
+                f"| {sum(program.collectives.values())} |",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

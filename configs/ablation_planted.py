@@ -1,0 +1,22 @@
+"""Six techniques x four epsilons x three seeds on `planted`, the embedded synthetic data set.
+
+Shows what an ablation looks like; the data are synthetic, so what comes out is no finding. Needs nothing: the texts are
+generated.
+
+    python -m launch.ablate --config=configs/ablation_planted.py --workdir=runs/ablation_planted
+"""
+
+import ml_collections
+
+from configs import planted
+from flax_attnat.allowed import TECHNIQUES
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The configuration."""
+    config = planted.get_config()
+    config.sweep.techniques = TECHNIQUES
+    config.sweep.epsilons = (0.5, 1.0, 5.0, 15.0)
+    config.seeds = (0, 1, 2)
+    config.training.epochs = 3
+    return config

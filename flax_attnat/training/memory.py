@@ -1,0 +1,85 @@
+"""How many runs fit the devices, by what the compiled program says of itself."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from flax_attnat.training.mesh import BY_RUN, WHOLE, padded
+from flax_attnat.training.population import make_hparams, zero_sums
+from flax_attnat.training.schedule import CHUNK_STEPS
+from flax_attnat.training.trainer import Trainer
+
+# What is left to the rest: evaluation, the other buckets' programs, the Python process.
+_SHARE = 0.85
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def most_runs(trainer: Trainer) -> int:
+    """The largest number of the trainer's runs whose training step fits one device's share of the memory.
+
+    The widest bucket's program is compiled for all runs, and for fewer as long as it asks for too much.
+    """
+    limit, runs = available_bytes(), len(trainer.runs)
+    while limit is not None and runs > 1:
+        needed = needed_bytes(trainer, runs)
+        if needed is None or needed <= limit:
+            break
+        runs = max(1, min(runs - 1, int(runs * limit / needed)))
+    return runs
+
+
+def needed_bytes(trainer: Trainer, runs: int) -> int | None:
+    """Bytes on each device that training `runs` runs takes, with the copy that saving makes; None if unknown."""
+    count, config, mesh = padded(runs, trainer.mesh), trainer.config, trainer.mesh
+
+    def abstract(tree: Any, spec: Any) -> Any:
+        """Shapes, dtypes and places without arrays."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec)), tree)
+
+    seeds = np.zeros(count, np.int32)
+    states = jax.eval_shape(trainer.population.init, seeds)
+    neighbours = jax.eval_shape(trainer.population.refresh, states.params)
+    widest = max(trainer.buckets["train"], key=lambda bucket: bucket.tokens.shape[1])
+    rows = np.zeros((count, CHUNK_STEPS, config.training.batch_size), np.int32)
+    hparams = make_hparams([trainer.runs[0]] * count)
+    with jax.default_matmul_precision(config.training.matmul_precision):
+        lowered = trainer.population.run_chunk.lower(  # type: ignore[attr-defined]
+            abstract(states, BY_RUN),
+            abstract(zero_sums(count), BY_RUN),
+            abstract(widest, WHOLE),
+            abstract(rows, BY_RUN),
+            *abstract((np.int32(0), np.int32(0)), WHOLE),
+            *abstract((hparams, seeds, neighbours), BY_RUN),
+        )
+        analysis = lowered.compile().memory_analysis()
+    if analysis is None:
+        return None
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(states)) // mesh.shape["run"]
+    used = analysis.argument_size_in_bytes + analysis.output_size_in_bytes + analysis.temp_size_in_bytes
+    return used - analysis.alias_size_in_bytes + state
+
+
+def available_bytes() -> int | None:
+    """Bytes that training may use on each device of this process; None where nothing says how much there is."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        free = _free_host_bytes()
+        return None if free is None else int(_SHARE * free / jax.local_device_count())
+    stats = device.memory_stats() or {}
+    return int(_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"])) if "bytes_limit" in stats else None
+
+
+def _free_host_bytes() -> int | None:
+    """Free memory of this machine, or of the container that holds this process; None where neither is stated."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
+    with contextlib.suppress(OSError, ValueError):
+        limit, used = ((_CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        found.append(int(limit) - int(used))  # a limit of "max" is none
+    return min(found, default=None)

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Runs on every worker of a slice as root, at each boot (create.sh gives it to the slice) or by setup.sh.
+set -euo pipefail
+
+# As in common.sh, which is not there yet when this runs.
+PLACE=/opt/flax_attnat
+UNIT=flax-attnat
+METADATA=http://metadata.google.internal/computeMetadata/v1/instance/attributes/flax-attnat-home
+
+usage() {
+  cat <<'TEXT'
+Fetches the code from the bucket, installs it in a virtual environment, copies raw files, and starts the command that
+create.sh put into the bucket, which goes on where it was stopped. It runs as the service flax-attnat: see it with
+`journalctl -fu flax-attnat`, stop it with `systemctl stop flax-attnat`. Run by the workers, not by you.
+
+Flags:
+  --home=gs://...  folder of the bucket with code.tar.gz and command; otherwise asked of the metadata server
+  --setup          installs only
+  --dry-run        prints the commands and runs none
+TEXT
+}
+
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+HOME_URL=""
+SETUP=""
+DRY_RUN=""
+for argument in "$@"; do
+  case $argument in
+    --help | -h)
+      usage
+      exit 0
+      ;;
+    --dry-run) DRY_RUN=yes ;;
+    --setup) SETUP=yes ;;
+    --home=gs://?*) HOME_URL=${argument#--home=} ;;
+    *) die "$argument is not a flag of this script; see --help." ;;
+  esac
+done
+if [ -z "$HOME_URL" ] && [ -z "$DRY_RUN" ]; then
+  HOME_URL=$(curl --fail --silent -H "Metadata-Flavor: Google" "$METADATA") || HOME_URL=""
+fi
+[ -n "$HOME_URL" ] || die "--home=gs://... is missing: give the folder of the bucket that create.sh made."
+RAW_URL=${HOME_URL%/*}/raw
+
+step() {
+  if [ -n "$DRY_RUN" ]; then
+    echo "$*"
+  else
+    echo "+ $*" >&2
+    "$@"
+  fi
+}
+
+# Whether an object is there; a dry run shows what happens if it is.
+is_there() {
+  [ -n "$DRY_RUN" ] || gcloud storage ls "$1" >/dev/null 2>&1
+}
+
+fetch() {
+  step mkdir -p "$PLACE/code" "$PLACE/raw"
+  step gcloud storage cp "$HOME_URL/code.tar.gz" "$PLACE/code.tar.gz"
+  step tar -xzf "$PLACE/code.tar.gz" --recursive-unlink -C "$PLACE/code"
+  if is_there "$RAW_URL"; then
+    step gcloud storage rsync --recursive "$RAW_URL" "$PLACE/raw"
+  fi
+}
+
+# The images bring Python 3.10; uv brings a newer one, and installs on many workers without a package index of its own.
+install() {
+  export UV_INSTALL_DIR=$PLACE/bin UV_PYTHON_INSTALL_DIR=$PLACE/python UV_CACHE_DIR=$PLACE/cache
+  export UV_NO_MODIFY_PATH=1
+  if [ -n "$DRY_RUN" ] || [ ! -x "$PLACE/bin/uv" ]; then
+    step curl --fail --silent --show-error --location --retry 5 --output "$PLACE/uv.sh" https://astral.sh/uv/install.sh
+    step sh "$PLACE/uv.sh"
+  fi
+  if [ -n "$DRY_RUN" ] || [ ! -x "$PLACE/venv/bin/python" ]; then
+    step "$PLACE/bin/uv" venv --python 3.12 "$PLACE/venv"
+  fi
+  step "$PLACE/bin/uv" pip install --python "$PLACE/venv/bin/python" --editable "$PLACE/code[tpu,gcloud]"
+}
+
+# A service gets SIGTERM when the machine is taken away, and has 30 seconds to save. Where another worker was lost it is
+# started again; not where the command cannot be used (2) or a run was frozen (3).
+train() {
+  step gcloud storage cp "$HOME_URL/command" "$PLACE/command"
+  step systemd-run --unit="$UNIT" --collect \
+    --property=WorkingDirectory="$PLACE/code" --property=TimeoutStopSec=30 \
+    --property=Restart=on-failure --property=RestartSec=20 --property="RestartPreventExitStatus=2 3 130 143" \
+    --setenv=HOME=/root --setenv=PATH="$PLACE/venv/bin:$PATH" \
+    --setenv=JAX_COMPILATION_CACHE_DIR="$HOME_URL/compiled" \
+    bash "$PLACE/command"
+}
+
+fetch
+install
+if [ -z "$SETUP" ] && is_there "$HOME_URL/command"; then
+  train
+fi
