@@ -190,7 +190,7 @@ def test_round_trip_through_json():
     values = {
         str: lambda field, old: {"technique": "word_iat", "dataset": "sst"}.get(field, old),
         bool: lambda field, old: not old,
-        int: lambda field, old: 2 * old + (old < 2),
+        int: lambda field, old: 2 * abs(old) or 1,
         float: lambda field, old: old / 2 + 0.1,
         tuple: lambda field, old: SWEPT.get(field, (*old, 2**31 - 1)),
     }

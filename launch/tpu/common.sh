@@ -1,5 +1,6 @@
-# shellcheck shell=bash
-# What the scripts of this folder share: flags, sentences for what is missing, --dry-run. Runs on bash 3.2 and newer.
+# shellcheck shell=bash disable=SC2034
+# What the scripts of this folder share: flags, sentences for what is missing, --dry-run. Runs on bash 3.2 and newer; what is
+# set here is read by the script that sources this.
 
 NAME=${TPU_NAME:-}
 ZONE=${TPU_ZONE:-}
@@ -11,7 +12,7 @@ DRY_RUN=""
 COMMAND=""
 
 # Where everything lies on a worker; startup.sh, which stands alone there, has the same line.
-PLACE=/opt/flax_attnat
+PLACE=/var/lib/flax_attnat
 
 die() {
   echo "error: $*" >&2
@@ -84,7 +85,7 @@ quoted() {
   local word line=""
   for word in "$@"; do
     case $word in
-      "" | *[!A-Za-z0-9_./:=@%+,-]*) line="$line $(printf %q "$word")" ;;
+      "" | *[!A-Za-z0-9_./:=@%+,-]*) line="$line '$(printf %s "$word" | sed "s/'/'\\\\''/g")'" ;;
       *) line="$line $word" ;;
     esac
   done
@@ -101,24 +102,24 @@ step() {
   fi
 }
 
-# put_text TEXT URL: a text as an object of the bucket.
-put_text() {
+# put URL COMMAND...: what a command prints, as an object of the bucket.
+put() {
+  local url=$1
+  shift
   if [ -n "$DRY_RUN" ]; then
-    echo "$(quoted echo "$1") | $(quoted gcloud storage cp - "$2")"
+    echo "$(quoted "$@") | $(quoted gcloud storage cp - "$url")"
   else
-    echo "+ $2: $1" >&2
-    echo "$1" | gcloud storage cp - "$2"
+    echo "+ $(quoted "$@") | $(quoted gcloud storage cp - "$url")" >&2
+    "$@" | gcloud storage cp - "$url"
   fi
 }
 
 # Uploads what a worker needs of this checkout.
 put_code() {
-  local root archive
+  local root
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-  archive=${TMPDIR:-/tmp}/flax_attnat-$NAME.tar.gz
-  step tar --exclude=__pycache__ -czf "$archive" -C "$root" \
+  put "$BUCKET/$NAME/code.tar.gz" tar --exclude=__pycache__ -czf - -C "$root" \
     flax_attnat launch configs pyproject.toml README.md CHANGELOG.md LICENSE
-  step gcloud storage cp "$archive" "$BUCKET/$NAME/code.tar.gz"
 }
 
 # on_all COMMAND: a command line on every worker, at the same time.

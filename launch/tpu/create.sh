@@ -39,7 +39,7 @@ esac
 
 put_code
 if [ -n "$COMMAND" ]; then
-  put_text "$COMMAND" "$BUCKET/$NAME/command"
+  put "$BUCKET/$NAME/command" echo "exec $COMMAND"
 fi
 set -- --project="$PROJECT" --zone="$ZONE" --node-id="$NAME" --accelerator-type="$TYPE" --runtime-version="$RUNTIME"
 set -- "$@" --scopes=https://www.googleapis.com/auth/cloud-platform

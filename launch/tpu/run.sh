@@ -27,5 +27,5 @@ need_place
 need_bucket
 [ -n "$COMMAND" ] || die "the command is missing: write it after --, for example -- python -m launch.ablate --help."
 # As root, like the training that a boot starts: the TPU library leaves files that one user only can open.
-on_all "cd $PLACE/code && sudo env PATH=$PLACE/venv/bin:\$PATH \
+on_all "cd $PLACE/code && sudo env HOME=$PLACE PATH=$PLACE/venv/bin:\$PATH \
 JAX_COMPILATION_CACHE_DIR=$(quoted "$BUCKET/$NAME/compiled") $COMMAND"

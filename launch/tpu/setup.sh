@@ -6,7 +6,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 usage() {
   cat <<'TEXT'
 Puts this checkout into the bucket and installs it on all workers of a slice: a virtual environment with Python 3.12,
-JAX for TPU and this package. Again after a change of the code; what is there already is not downloaded twice.
+JAX for TPU and this package. Again after a change of the code,
+while nothing is running; what is there already is not downloaded twice.
 
   bash launch/tpu/setup.sh --name=sst --zone=us-west4-a --project=PROJECT --bucket=gs://BUCKET
 
@@ -26,4 +27,5 @@ need_place
 need_bucket
 put_code
 home=$(quoted "$BUCKET/$NAME")
-on_all "gcloud storage cp $home/code.tar.gz - | tar -xzO launch/tpu/startup.sh | sudo bash -s -- --home=$home --setup"
+on_all "set -o pipefail; sudo mkdir -p $PLACE && gcloud storage cp $home/code.tar.gz - | tar -xzO launch/tpu/startup.sh | \
+sudo tee $PLACE/startup.sh >/dev/null && sudo bash $PLACE/startup.sh --home=$home --setup"

@@ -3,7 +3,9 @@
 set -euo pipefail
 
 # As in common.sh, which is not there yet when this runs.
-PLACE=/opt/flax_attnat
+PLACE=/var/lib/flax_attnat
+# A boot sets no HOME; prepared data, which go there, are found again whoever ran setup.sh or run.sh.
+export HOME=$PLACE PATH=$PATH:/snap/bin
 UNIT=flax-attnat
 METADATA=http://metadata.google.internal/computeMetadata/v1/instance/attributes/flax-attnat-home
 
@@ -46,11 +48,22 @@ fi
 [ -n "$HOME_URL" ] || die "--home=gs://... is missing: give the folder of the bucket that create.sh made."
 RAW_URL=${HOME_URL%/*}/raw
 
+quoted() {
+  local word line=""
+  for word in "$@"; do
+    case $word in
+      "" | *[!A-Za-z0-9_./:=@%+,-]*) line="$line '$(printf %s "$word" | sed "s/'/'\\\\''/g")'" ;;
+      *) line="$line $word" ;;
+    esac
+  done
+  echo "${line# }"
+}
+
 step() {
   if [ -n "$DRY_RUN" ]; then
-    echo "$*"
+    quoted "$@"
   else
-    echo "+ $*" >&2
+    echo "+ $(quoted "$@")" >&2
     "$@"
   fi
 }
@@ -61,15 +74,16 @@ is_there() {
 }
 
 fetch() {
+  step rm -rf "$PLACE/code"
   step mkdir -p "$PLACE/code" "$PLACE/raw"
   step gcloud storage cp "$HOME_URL/code.tar.gz" "$PLACE/code.tar.gz"
-  step tar -xzf "$PLACE/code.tar.gz" --recursive-unlink -C "$PLACE/code"
+  step tar -xzf "$PLACE/code.tar.gz" -C "$PLACE/code"
   if is_there "$RAW_URL"; then
     step gcloud storage rsync --recursive "$RAW_URL" "$PLACE/raw"
   fi
 }
 
-# The images bring Python 3.10; uv brings a newer one, and installs on many workers without a package index of its own.
+# The images bring Python 3.10, which this package is too new for; uv brings another.
 install() {
   export UV_INSTALL_DIR=$PLACE/bin UV_PYTHON_INSTALL_DIR=$PLACE/python UV_CACHE_DIR=$PLACE/cache
   export UV_NO_MODIFY_PATH=1
@@ -83,14 +97,14 @@ install() {
   step "$PLACE/bin/uv" pip install --python "$PLACE/venv/bin/python" --editable "$PLACE/code[tpu,gcloud]"
 }
 
-# A service gets SIGTERM when the machine is taken away, and has 30 seconds to save. Where another worker was lost it is
-# started again; not where the command cannot be used (2) or a run was frozen (3).
+# A service gets SIGTERM when the machine is taken away, and has 30 seconds to save. It is started again where another
+# worker was lost or told to stop, not where the command cannot be used (2) or a run was frozen (3).
 train() {
   step gcloud storage cp "$HOME_URL/command" "$PLACE/command"
   step systemd-run --unit="$UNIT" --collect \
     --property=WorkingDirectory="$PLACE/code" --property=TimeoutStopSec=30 \
-    --property=Restart=on-failure --property=RestartSec=20 --property="RestartPreventExitStatus=2 3 130 143" \
-    --setenv=HOME=/root --setenv=PATH="$PLACE/venv/bin:$PATH" \
+    --property=Restart=on-failure --property=RestartSec=20 --property="RestartPreventExitStatus=2 3" \
+    --setenv=HOME=$PLACE --setenv=PATH="$PLACE/venv/bin:/usr/local/bin:/usr/bin:/bin:/snap/bin" \
     --setenv=JAX_COMPILATION_CACHE_DIR="$HOME_URL/compiled" \
     bash "$PLACE/command"
 }

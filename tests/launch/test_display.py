@@ -5,9 +5,12 @@ import re
 
 from rich.console import Console
 
+from flax_attnat.config import Config
 from flax_attnat.training.loop import Progress
+from flax_attnat.training.runs import cohorts
 from launch.display import Display, epoch_summary, results_table
 
+COHORT = cohorts(Config())[0]
 LINE = {
     "technique": "attention_at",
     "loss": 0.5,
@@ -24,9 +27,9 @@ def shown(terminal: bool) -> str:
     with Display(console, 2, "sst [attention_at]") as display:
         for epoch in (1, 2):
             for step in (1, 2, 3):
-                display.update(Progress(epoch, step, 3))
+                display.update(COHORT, Progress(epoch, step, 3))
                 display._bar.refresh()
-            display.update(Progress(epoch, 3, 3, [LINE]))
+            display.update(COHORT, Progress(epoch, 3, 3, [LINE]))
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue())
 
 

@@ -1,9 +1,9 @@
 """The training step compiled for TPUs, with none at hand: it fits their memory, and runs need no communication."""
 
 import pytest
+
 from benchmarks import tpu_programs
 from benchmarks.tpu_programs import HBM_GIB, compile_apart
-
 from flax_attnat.allowed import TECHNIQUES
 
 pytestmark = pytest.mark.skipif(bool(tpu_programs.why_not()), reason=tpu_programs.why_not() or "it can be compiled")
@@ -34,7 +34,7 @@ def test_every_technique_on_both_topologies(technique: str, topology: str) -> No
 
 
 @pytest.mark.slow
-def test_a_batch_shared_by_tpus_needs_communication_and_less_memory() -> None:
+def test_a_batch_shared_by_tpus_needs_communication() -> None:
     """Also the proof that communication would be seen."""
     together = compile_apart("attention_iat", "v5e:2x4", data_shards=2, quick=True)
     assert "all-reduce" in together.collectives
