@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# What the scripts of this folder share: flags, sentences for what is missing, --dry-run. Runs on bash 3.2 and newer; what is
-# set here is read by the script that sources this.
+# What the scripts of this folder share: flags, sentences for what is missing, --dry-run. Runs on bash 3.2 and newer;
+# what is set here is read by the script that sources this.
 
 NAME=${TPU_NAME:-}
 ZONE=${TPU_ZONE:-}

@@ -38,9 +38,8 @@ case $TYPE in
 esac
 
 put_code
-if [ -n "$COMMAND" ]; then
-  put "$BUCKET/$NAME/command" echo "exec $COMMAND"
-fi
+# Without a command too, lest a boot find that of an earlier slice of this name.
+put "$BUCKET/$NAME/command" echo "exec ${COMMAND:-true}"
 set -- --project="$PROJECT" --zone="$ZONE" --node-id="$NAME" --accelerator-type="$TYPE" --runtime-version="$RUNTIME"
 set -- "$@" --scopes=https://www.googleapis.com/auth/cloud-platform
 set -- "$@" --metadata="flax-attnat-home=$BUCKET/$NAME"

@@ -27,5 +27,6 @@ need_place
 need_bucket
 put_code
 home=$(quoted "$BUCKET/$NAME")
-on_all "set -o pipefail; sudo mkdir -p $PLACE && gcloud storage cp $home/code.tar.gz - | tar -xzO launch/tpu/startup.sh | \
-sudo tee $PLACE/startup.sh >/dev/null && sudo bash $PLACE/startup.sh --home=$home --setup"
+script=$PLACE/startup.sh
+on_all "set -o pipefail; sudo mkdir -p $PLACE && gcloud storage cp $home/code.tar.gz - | \
+tar -xzO launch/tpu/startup.sh | sudo tee $script >/dev/null && sudo bash $script --home=$home --setup"

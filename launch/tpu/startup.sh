@@ -109,8 +109,14 @@ train() {
     bash "$PLACE/command"
 }
 
+# A boot and setup.sh may come at the same time.
+if [ -z "$DRY_RUN" ]; then
+  mkdir -p "$PLACE"
+  exec 9>"$PLACE/lock"
+  flock 9
+fi
 fetch
 install
-if [ -z "$SETUP" ] && is_there "$HOME_URL/command"; then
+if [ -z "$SETUP" ]; then
   train
 fi

@@ -58,7 +58,7 @@ def test_create_uploads_the_code_and_asks_for_a_spot_slice_that_trains_when_it_b
 def test_create_knows_the_runtime_of_a_type(kind: str, runtime: str) -> None:
     commands = printed("create", *PLACE, BUCKET, f"--type={kind}")
     assert f"--runtime-version={runtime}" in commands[-1] and "--spot" not in commands[-1]
-    assert len(commands) == 2, "without a command nothing is left for the boot to start"
+    assert commands[1][:2] == ["echo", "exec true"], "a boot must not find the command of an earlier slice"
 
 
 def test_setup_installs_the_code_just_uploaded_on_all_workers() -> None:

@@ -1,0 +1,174 @@
+"""`launch.ablate` as a user runs it: killed, terminated, resumed; alone and as two processes."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launch import ablate, cli, evaluate, local, train
+
+CHECKOUT = Path(__file__).parents[2]
+ARGUMENTS = [
+    "--config=configs/ablation_planted.py",
+    "--config.sweep.techniques=vanilla,attention_at,attention_rp",
+    "--config.sweep.epsilons=0.5,5",
+    "--config.seeds=0,1",
+    "--config.model.encoder=average",
+    "--config.model.embedding_size=16",
+    "--config.model.hidden_size=8",
+    "--config.training.epochs=4",
+]
+ABLATE = [sys.executable, "-m", "launch.ablate", *ARGUMENTS]
+LOCAL = [sys.executable, "-m", "launch.local", "--processes=2", "--"]
+
+
+def start(command: list[str], workdir: Path, log: Path) -> subprocess.Popen:
+    with log.open("a") as out:
+        return subprocess.Popen(
+            [*command, f"--workdir={workdir}"],
+            cwd=CHECKOUT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+
+
+def epochs_done(workdir: Path) -> int:
+    path = workdir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def wait_for_more_epochs(process: subprocess.Popen, workdir: Path, log: Path) -> None:
+    """Returns when there are more lines in metrics.jsonl; fails with the log if the process ends before."""
+    before = epochs_done(workdir)
+    while epochs_done(workdir) <= before:
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.02)
+
+
+def results(workdir: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["seconds"]
+    return lines
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    log = workdir.parent / "log"
+    process = start(ABLATE, workdir, log)
+    assert process.wait() == 0, log.read_text()[-3000:]
+    return workdir
+
+
+def test_killed_and_terminated_at_random_equals_uninterrupted_bit_for_bit(uninterrupted: Path, tmp_path: Path) -> None:
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    process = start(ABLATE, workdir, log)
+    wait_for_more_epochs(process, workdir, log)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143, log.read_text()[-3000:]
+    assert "the same command goes on from here" in log.read_text()
+    moments = random.Random(os.urandom(8))
+    for _ in range(2):
+        process = start(ABLATE, workdir, log)
+        wait_for_more_epochs(process, workdir, log)
+        time.sleep(moments.uniform(0, 1.0))
+        process.kill()
+        assert process.wait() in (0, -signal.SIGKILL), log.read_text()[-3000:]
+    process = start(ABLATE, workdir, log)
+    assert process.wait() == 0, log.read_text()[-3000:]
+    assert (workdir / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
+    assert results(workdir) == results(uninterrupted)
+    epochs = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    keys = [(line["technique"], line["epsilon"], line["seed"], line["epoch"]) for line in epochs]
+    assert len(keys) == len(set(keys)) == 4 * (2 + 4 + 4)
+
+
+def test_a_finished_ablation_shows_every_setting_and_the_one_chosen_on_dev(
+    uninterrupted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    assert cli.run(ablate, ablate.main, ["ablate", *ARGUMENTS, f"--workdir={uninterrupted}"]) == 0
+    shown = capsys.readouterr().out
+    assert "is finished; nothing was trained" in shown
+    every, chosen = shown.split("the setting that is best on dev")
+    assert len(re.findall(r"^ attention_at +(0\.5|5) ", every, re.MULTILINE)) == 2
+    assert len(re.findall(r"^ attention_at +(0\.5|5) ", chosen, re.MULTILINE)) == 1 and "dev auc" in chosen
+
+
+def test_evaluate_measures_another_split_of_every_population(
+    uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "copy"
+    shutil.copytree(uninterrupted, workdir)
+    assert cli.run(evaluate, evaluate.main, ["evaluate", f"--workdir={workdir}", "--split=train"]) == 0
+    new = [line for line in results(workdir) if line["split"] == "train"]
+    assert len(new) == 2 + 4 + 4 and len(results(workdir)) == len(results(uninterrupted)) + len(new)
+    shown = capsys.readouterr().out
+    assert shown.count("attention_at") == 2 and "provisional" not in shown
+
+
+def test_a_sweep_is_not_for_train(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    assert cli.run(train, train.main, ["train", *ARGUMENTS, "--workdir=nowhere"]) == 2
+    assert "config.sweep is trained by python -m launch.ablate" in capsys.readouterr().err
+
+
+def test_two_processes_train_what_one_does_and_outlive_the_loss_of_one(uninterrupted: Path, tmp_path: Path) -> None:
+    """The second process is killed: the first one stops with a sentence, and the same command finishes the work."""
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    process = start(LOCAL + ABLATE, workdir, log)
+    wait_for_more_epochs(process, workdir, log)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 2
+    os.kill(int(children[1]), signal.SIGKILL)
+    assert process.wait() == 137, log.read_text()[-3000:]
+    said = log.read_text()
+    assert "process 1 has ended with exit code 137" in said
+    assert "another process of this training has stopped" in said or "JAX distributed service" in said
+    process = start(LOCAL + ABLATE, workdir, log)
+    wait_for_more_epochs(process, workdir, log)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143, log.read_text()[-3000:]
+    process = start(LOCAL + ABLATE, workdir, log)
+    assert process.wait() == 0, log.read_text()[-3000:]
+    ours, theirs = results(workdir), results(uninterrupted)
+    names = ("technique", "epsilon", "seed", "split", "n", "mark")
+    assert [[line[name] for name in names] for line in ours] == [[line[name] for name in names] for line in theirs]
+    assert all(a["auc"] == pytest.approx(b["auc"], abs=0.05) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--processes=2"], "the command is missing"),
+        (["--processes=2", "--"], "the command after -- is missing"),
+        (["--processes=0", "--", "true"], "--processes=N must be a whole number of at least 1; got '0'"),
+        (["--", "true"], "--processes=N must be a whole number of at least 1; got None"),
+    ],
+)
+def test_a_command_that_cannot_be_started_is_a_sentence(arguments, sentence, capsys) -> None:
+    assert cli.run(local, local.main, ["local", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--coordinator=localhost:1"], "belong together"),
+        (["--num_processes=two"], "--num_processes must be a whole number; got 'two'"),
+    ],
+)
+def test_a_cluster_that_cannot_be_joined_is_a_sentence(arguments, sentence, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    assert cli.run(ablate, ablate.main, ["ablate", *ARGUMENTS, f"--workdir={tmp_path}", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
