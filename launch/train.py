@@ -42,6 +42,7 @@ from flax_attnat.reporting.tables import summarise
 from flax_attnat.training.cluster import from_primary, is_primary
 from flax_attnat.training.loop import Progress, Stopped
 from flax_attnat.training.runs import Cohort, cohorts
+from flax_attnat.training.trainer import check_fit
 from flax_attnat.training.workdir import check_free, claim, locked, read_lines
 from launch import cli
 from launch.display import Display, preparing, results_table, show, show_notes
@@ -125,6 +126,8 @@ def run(values: Any, config: Config, board: Callable[[Console], Board], tables: 
             dataset = load(config, progress)
             vectors = load_vectors(config, dataset.vocabulary, progress)
         check_measurable(dataset, MEASURED)
+        for cohort in cohorts(config):
+            check_fit(cohort.config, dataset)
         show_notes(console, dataset)
         show_coverage(console, vectors)
         try:

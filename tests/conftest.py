@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 # Before jax is imported, and for the processes that tests start: programs are compiled with little effort, in a fourth
 # of the time. What the tests state does not depend on it.
@@ -11,6 +12,10 @@ QUICK = (
     " --xla_cpu_parallel_codegen_split_count=1"
 )
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), QUICK]).strip()
+
+# Without an accelerator nothing is gained by looking for one, and the TPU compiler that a test uses would complain.
+if not any(list(Path("/dev").glob(device)) for device in ("nvidia*", "accel*", "vfio/0", "kfd")):
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import jaxtyping

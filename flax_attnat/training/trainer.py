@@ -86,7 +86,7 @@ def build_trainer(
         than two classes.
     """
     config, runs = cohorts(config)[0]
-    _check_fit(config, dataset)
+    check_fit(config, dataset)
     mesh = make_mesh(config.population.data_shards) if mesh is None else mesh
     counts = dataset.vocabulary.counts.astype(np.float64)
     initial = EmbeddingInit(counts / max(counts.sum(), 1), *(vectors or (None, None)))
@@ -127,8 +127,14 @@ def _put_runs(mesh: Mesh, runs: Sequence[Run]) -> dict[str, Any]:
     return {"seeds": put(mesh, BY_RUN, seeds), "hparams": put(mesh, BY_RUN, make_hparams(filled))}
 
 
-def _check_fit(config: Config, dataset: Dataset) -> None:
-    """Raises if this configuration cannot be trained on these data."""
+def check_fit(config: Config, dataset: Dataset) -> None:
+    """Makes sure, before anything is trained, that one technique can be trained on these data.
+
+    Raises:
+      DataError: the training texts are all of one class.
+      ConfigError: word_iat asks for more neighbours than there are other words; the AUC is asked to select among more
+        than two classes.
+    """
     present = sorted({int(label) for label in dataset.splits["train"].labels})
     if len(present) < 2:
         name = dataset.label_names[present[0]] if present else "none"
