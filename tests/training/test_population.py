@@ -1,5 +1,7 @@
 """A population is its runs: same numbers, same batches, one program."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from flax_attnat.data.batches import Bucket
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.models.embedding import EmbeddingInit
 from flax_attnat.models.single import build_single
-from flax_attnat.objective import Hparams, build_objective
+from flax_attnat.objective import Hparams, Objective, build_objective
 from flax_attnat.training.mesh import make_mesh
 from flax_attnat.training.population import Population, build_population, zero_sums
 from flax_attnat.training.schedule import CHUNK_STEPS, Chunk, chunk_rows, epoch_rows
@@ -29,7 +31,9 @@ def bucket_of(seed: int) -> Bucket:
     return Bucket(*(jnp.asarray(a, jnp.int32) for a in arrays))
 
 
-def population_of(technique: str) -> Population:
+def population_of(
+    technique: str, wrapped: Callable[[Objective], Objective] = lambda objective: objective
+) -> Population:
     config = Config(
         technique=technique, model=ModelConfig(embedding_size=6, hidden_size=5), word=WordConfig(neighbours=3)
     )
@@ -38,7 +42,7 @@ def population_of(technique: str) -> Population:
     )
     valid = np.arange(VOCABULARY) > 1
     return build_population(
-        config, model, build_objective(config, model, 1.3), METRICS["auc"], valid, make_mesh(devices=1)
+        config, model, wrapped(build_objective(config, model, 1.3)), METRICS["auc"], valid, make_mesh(devices=1)
     )
 
 
@@ -48,13 +52,12 @@ def two_classes(probability: list[list[float]]) -> jax.Array:
     return jnp.stack([1 - ones, ones], axis=-1)
 
 
-def train(population: Population, seeds: list[int], epsilons: list[float], steps: int):
+def train(population: Population, seeds: list[int], epsilons: list[float], steps: int, fixed=(0.7, 1e-3, 1e-5)):
     """States and sums after `steps` steps over the bucket's batches."""
     bucket, runs = bucket_of(0), len(seeds)
     seeds_R = jnp.asarray(seeds, jnp.int32)
     states, sums = population.init(seeds_R), zero_sums(runs)
-    fixed = [jnp.full(runs, value, jnp.float32) for value in (0.7, 1e-3, 1e-5)]
-    hparams = Hparams(jnp.asarray(epsilons, jnp.float32), *fixed)
+    hparams = Hparams(jnp.asarray(epsilons, jnp.float32), *(jnp.full(runs, value, jnp.float32) for value in fixed))
     neighbours = population.refresh(states.params)
     epoch = 0
     while steps:
@@ -91,12 +94,16 @@ def test_runs_of_one_seed_start_equal_and_see_the_same_rows_whatever_their_epsil
     assert rows.shape[1] == CHUNK_STEPS and (rows[:, 5:] == -1).all()
 
 
-def test_new_hyperparameters_compile_nothing() -> None:
-    population = population_of("attention_at")
+def test_new_hyperparameters_trace_and_compile_nothing() -> None:
+    """The objective is traced once, by the gradient, whatever epsilon, lambda, learning rate and seeds are."""
+    chex.clear_trace_counter()
+    population = population_of("attention_at", lambda objective: chex.assert_max_traces(objective, n=1))
     train(population, [0, 1], [0.5, 1.0], 3)
     compiled = population.run_chunk._cache_size()  # type: ignore[attr-defined]
-    train(population, [5, 6], [2.0, 9.0], 2)
+    train(population, [5, 6], [2.0, 9.0], 2, fixed=(0.1, 1e-2, 0.0))
     assert compiled == population.run_chunk._cache_size() == 1  # type: ignore[attr-defined]
+    with pytest.raises(AssertionError, match="traced more than 1 times"):
+        train(population, [5], [2.0], 1)
 
 
 def test_a_poisoned_run_is_frozen_and_leaves_the_others_bit_identical() -> None:
