@@ -33,6 +33,8 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from flax_attnat.allowed import TECHNIQUES
+from flax_attnat.perturbation.attention import READINGS
 from flax_attnat.reporting.results import best, table
 from flax_attnat.reporting.tables import summarise
 from flax_attnat.training.runs import cohorts
@@ -56,6 +58,9 @@ def main(argv: Sequence[str]) -> int:
 def show_tables(console: Console, lines: Sequence[dict[str, Any]]) -> None:
     """Prints the test figures of every setting, and of the best one on dev."""
     title = results_title(lines)
+    lines = sorted(
+        lines, key=lambda line: (TECHNIQUES.index(line["technique"]), READINGS.index(line["reading"] or "span"))
+    )
     test = [line for line in lines if line["split"] == "test"]
     console.print(results_table(f"{title}, test, every setting", summarise(test)))
     console.print(results_table(f"{title}, test, the setting that is best on dev", table(best(lines))))

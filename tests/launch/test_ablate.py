@@ -1,5 +1,6 @@
 """`launch.ablate` as a user runs it: killed, terminated, resumed; alone and as two processes."""
 
+import contextlib
 import json
 import os
 import random
@@ -91,6 +92,32 @@ def test_killed_and_terminated_at_random_equals_uninterrupted_bit_for_bit(uninte
     epochs = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     keys = [(line["technique"], line["epsilon"], line["seed"], line["epoch"]) for line in epochs]
     assert len(keys) == len(set(keys)) == 4 * (2 + 4 + 4)
+
+
+@pytest.mark.slow
+def test_the_planted_ablation_killed_five_times_equals_the_uninterrupted_one(tmp_path: Path) -> None:
+    """Six techniques, four epsilons, three seeds; the moments are spread over the time that the whole takes."""
+    command = [sys.executable, "-m", "launch.ablate", "--config=configs/ablation_planted.py"]
+    began = time.monotonic()
+    assert start(command, tmp_path / "whole", tmp_path / "log").wait() == 0
+    seconds = time.monotonic() - began
+    moments = random.Random(os.urandom(8))
+    killed = 0
+    while killed < 5:
+        process = start(command, tmp_path / "run", tmp_path / "log")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert process.wait(moments.uniform(0.1, 0.3) * seconds) == 0, "killed too late: it was finished"
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        killed += 1
+        print(
+            f"killed after {epochs_done(tmp_path / 'run')} of {epochs_done(tmp_path / 'whole')} run-epochs", flush=True
+        )
+    assert start(command, tmp_path / "run", tmp_path / "log").wait() == 0
+    print(f"uninterrupted: {seconds:.0f} s")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert len(results(tmp_path / "run")) == 2 * (3 + 5 * 4 * 3)
 
 
 def test_a_finished_ablation_shows_every_setting_and_the_one_chosen_on_dev(
