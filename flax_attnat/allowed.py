@@ -1,8 +1,9 @@
 """What the fields of a configuration may hold: names, ranges, and what must go together."""
 
+import difflib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flax_attnat.perturbation.attention import READINGS
@@ -20,6 +21,13 @@ PERTURBED = ("passage", "both")
 
 class ConfigError(ValueError):
     """A configuration value that cannot be used; the message names the field and what is allowed."""
+
+
+def suggest(name: str, fields: Iterable[str]) -> str:
+    """The end of a sentence about an unknown field: the nearest one, and all there are."""
+    fields = list(fields)
+    near = difflib.get_close_matches(name, fields, 1)
+    return (f"; did you mean {near[0]}? " if near else ". ") + f"The fields are: {', '.join(fields)}."
 
 
 _CHOICES = {

@@ -5,16 +5,15 @@ ill-typed override is an error, changes what its experiment needs, and returns i
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 import ml_collections
 
-from flax_attnat.allowed import ConfigError, check
+from flax_attnat.allowed import ConfigError, check, suggest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,10 +184,8 @@ class Config:
 
 
 # Where files lie, and what no result depends on: free to differ between a workdir and the command that resumes it.
-LOCATION_FIELDS = (
-    *("data.raw_dir", "data.data_dir", "training.save_every_minutes"),
-    *("population.max_runs", "population.data_shards"),
-)
+_PLACES = ("data.raw_dir", "data.data_dir")
+LOCATION_FIELDS = (*_PLACES, "training.save_every_minutes", "population.max_runs", "population.data_shards")
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -253,13 +250,6 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         else:
             built[name] = _typed(value, kind, prefix + name)
     return cls(**built)
-
-
-def suggest(name: str, fields: Iterable[str]) -> str:
-    """The end of a sentence about an unknown field: the nearest one, and all there are."""
-    fields = list(fields)
-    near = difflib.get_close_matches(name, fields, 1)
-    return (f"; did you mean {near[0]}? " if near else ". ") + f"The fields are: {', '.join(fields)}."
 
 
 def _typed(value: Any, kind: Any, field: str) -> Any:

@@ -14,8 +14,8 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
-from flax_attnat.allowed import ConfigError
-from flax_attnat.config import Config, flatten, parse, suggest
+from flax_attnat.allowed import ConfigError, suggest
+from flax_attnat.config import Config, flatten, parse
 
 USAGE, FAILED, FROZEN = 2, 1, 3
 """Exit codes: the command or its input is wrong; something failed while running; a run was frozen."""
@@ -64,27 +64,28 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
     if {"--help", "-h", "-help", "--helpfull"} & set(argv):
         print(inspect.getdoc(module))
         return 0
+
+    def failed(sentence: str | Exception, code: int = FAILED) -> int:
+        """Says what was wrong."""
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        return code
+
     try:
         return main(argv)
     except (UsageError, ConfigError, DataError, WorkdirError, ClusterError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE
+        return failed(error, USAGE)
     except (CheckpointError, TooLarge) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+        return failed(error)
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        print(f"error: {_lost(error)}", file=sys.stderr, flush=True)
-        os._exit(FAILED)  # leaving in good order would wait for a process that is gone
+        os._exit(failed(_lost(error)))  # leaving in good order would wait for a process that is gone
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"error: the file system refused{where}: {error.strerror or error}. Nothing that was written before is "
-            "lost; make room or check permissions, and run the same command again.",
-            file=sys.stderr,
+        return failed(
+            f"the file system refused{where}: {error.strerror or error}. Nothing that was written before is "
+            "lost; make room or check permissions, and run the same command again."
         )
-        return FAILED
     except KeyboardInterrupt:
         return 130
 
