@@ -278,8 +278,8 @@ def _typed_tuple(value: Any, kind: Any, field: str) -> tuple:
     problem = ConfigError(f"config.{field} must be {example}; got {value!r}.")
     if not isinstance(value, list | tuple):
         raise problem
-    if item_type is str and len(value) == 1 and isinstance(value[0], str):
-        value = value[0].split(",")  # a command line gives a,b,c as one name
+    if item_type is str and all(isinstance(item, str) for item in value):
+        value = ",".join(value).split(",") if value else ()  # a command line gives a,b,c as one name
     try:
         return tuple(_typed(item, item_type, field) for item in value)
     except ConfigError as error:

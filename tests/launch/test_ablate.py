@@ -62,6 +62,10 @@ def results(workdir: Path) -> list[dict]:
     return lines
 
 
+def metrics(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("whole") / "run"
@@ -130,6 +134,30 @@ def test_a_finished_ablation_shows_every_setting_and_the_one_chosen_on_dev(
     every, chosen = shown.split("the setting that is best on dev")
     assert len(re.findall(r"^ attention_at +(0\.5|5) ", every, re.MULTILINE)) == 2
     assert len(re.findall(r"^ attention_at +(0\.5|5) ", chosen, re.MULTILINE)) == 1 and "dev auc" in chosen
+
+
+def test_a_poisoned_run_is_named_first_and_leaves_the_others_bit_identical(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lambda at the end of float32 spoils the loss of the runs that have it, and of no other."""
+    monkeypatch.chdir(CHECKOUT)
+    small = [argument for argument in ARGUMENTS if "techniques" not in argument and "epochs" not in argument]
+    small += ["--config.sweep.techniques=attention_at", "--config.training.epochs=1"]
+    for name, weights, code in (("healthy", "1,2", 0), ("poisoned", "1,3e38", 3)):
+        sweep = f"--config.sweep.adversarial_weights={weights}"
+        assert cli.run(ablate, ablate.main, ["ablate", *small, sweep, f"--workdir={tmp_path / name}"]) == code
+    shown = capsys.readouterr().out.split("run-steps")[-1]
+    frozen = (
+        "attention_at, epsilon 0.5, lambda 3e+38, learning_rate 0.003, weight_decay 1e-05, seed 0: frozen at step 0"
+    )
+    assert frozen in shown.split("every setting")[0]
+    for read in (results, metrics):
+        healthy, poisoned = (
+            [line for line in read(tmp_path / name) if line["lambda"] == 1.0] for name in ("healthy", "poisoned")
+        )
+        assert healthy == poisoned and len(healthy) >= 4
+    spoilt = [line for line in metrics(tmp_path / "poisoned") if line["lambda"] != 1.0]
+    assert len(spoilt) == 4 and all(line["frozen_step"] == 0 and line["loss"] is None for line in spoilt)
 
 
 def test_evaluate_measures_another_split_of_every_population(
