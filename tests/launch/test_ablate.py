@@ -31,14 +31,14 @@ ABLATE = [sys.executable, "-m", "launch.ablate", *ARGUMENTS]
 LOCAL = [sys.executable, "-m", "launch.local", "--processes=2", "--"]
 
 
-def start(command: list[str], workdir: Path, log: Path) -> subprocess.Popen:
+def start(command: list[str], workdir: Path, log: Path, **environment: str) -> subprocess.Popen:
     with log.open("a") as out:
         return subprocess.Popen(
             [*command, f"--workdir={workdir}"],
             cwd=CHECKOUT,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
         )
 
 
@@ -102,22 +102,25 @@ def test_killed_and_terminated_at_random_equals_uninterrupted_bit_for_bit(uninte
 def test_the_planted_ablation_killed_five_times_equals_the_uninterrupted_one(tmp_path: Path) -> None:
     """Six techniques, four epsilons, three seeds; the moments are spread over the time that the whole takes."""
     command = [sys.executable, "-m", "launch.ablate", "--config=configs/ablation_planted.py"]
+    as_users_have_it = {"XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+
+    def started(name: str) -> subprocess.Popen:
+        return start(command, tmp_path / name, tmp_path / "log", **as_users_have_it)
+
     began = time.monotonic()
-    assert start(command, tmp_path / "whole", tmp_path / "log").wait() == 0
+    assert started("whole").wait() == 0
     seconds = time.monotonic() - began
     moments = random.Random(os.urandom(8))
-    killed = 0
-    while killed < 5:
-        process = start(command, tmp_path / "run", tmp_path / "log")
+    for _ in range(5):
+        process = started("run")
         with contextlib.suppress(subprocess.TimeoutExpired):
-            assert process.wait(moments.uniform(0.1, 0.3) * seconds) == 0, "killed too late: it was finished"
+            process.wait(moments.uniform(0.08, 0.2) * seconds)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
-        killed += 1
+        assert process.wait() == -signal.SIGKILL, "killed too late: it was finished"
         print(
             f"killed after {epochs_done(tmp_path / 'run')} of {epochs_done(tmp_path / 'whole')} run-epochs", flush=True
         )
-    assert start(command, tmp_path / "run", tmp_path / "log").wait() == 0
+    assert started("run").wait() == 0
     print(f"uninterrupted: {seconds:.0f} s")
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     assert results(tmp_path / "run") == results(tmp_path / "whole")
@@ -145,7 +148,10 @@ def test_a_poisoned_run_is_named_first_and_leaves_the_others_bit_identical(
     small += ["--config.sweep.techniques=attention_at", "--config.training.epochs=1"]
     for name, weights, code in (("healthy", "1,2", 0), ("poisoned", "1,3e38", 3)):
         sweep = f"--config.sweep.adversarial_weights={weights}"
-        assert cli.run(ablate, ablate.main, ["ablate", *small, sweep, f"--workdir={tmp_path / name}"]) == code
+        assert (
+            cli.run(ablate, ablate.main, ["ablate", *small, sweep, f"--workdir={tmp_path / name}", "--profile"]) == code
+        )
+        assert list((tmp_path / name / "profile").rglob("*.xplane.pb")), "a profiler trace was asked for"
     shown = capsys.readouterr().out.split("run-steps")[-1]
     frozen = (
         "attention_at, epsilon 0.5, lambda 3e+38, learning_rate 0.003, weight_decay 1e-05, seed 0: frozen at step 0"
