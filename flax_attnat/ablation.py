@@ -6,7 +6,7 @@ is kept in `cut.json`, so that a resumed training has the same populations and w
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -14,14 +14,15 @@ from etils import epath
 from flax_attnat.config import Config
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.vectors import Vectors
-from flax_attnat.evaluation.measure import build_explain, measure_split, result_lines
+from flax_attnat.evaluation.measure import Explain, build_explain, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.cluster import from_primary, is_primary, largest
 from flax_attnat.training.loop import Progress, Stopped, fit
-from flax_attnat.training.memory import most_runs
+from flax_attnat.training.memory import OUT_OF_MEMORY, most_runs
 from flax_attnat.training.mesh import make_mesh
+from flax_attnat.training.population import EVALUATION_ROWS
 from flax_attnat.training.runs import Cohort, cohort_name, cohorts, cut, even_sizes
-from flax_attnat.training.saved import finish, restore_trained
+from flax_attnat.training.saved import Trained, finish, forget, remove_checkpoints, restore_trained
 from flax_attnat.training.trainer import Trainer, build_trainer, put_buckets, with_runs
 from flax_attnat.training.workdir import WorkdirError, write_atomically, write_lines
 
@@ -32,8 +33,8 @@ class Watch(NamedTuple):
     """Who is told what, and who may stop it.
 
     Attributes:
-      progress: `progress(cohort, progress)` while a cohort is trained; None for one that is finished.
-      stop: asked every few seconds; true ends training with everything saved.
+      progress: `progress(part, progress)` while part of a cohort is trained; None for one that is finished.
+      stop: asked between steps, every few seconds, and between measurements; true ends training with all saved.
       say: told what the user should know.
     """
 
@@ -61,6 +62,8 @@ def train_all(
     Raises:
       Stopped: `watch.stop` asked; the same call goes on from there.
       TooLarge: a single run does not fit the memory of the devices.
+      WorkdirError: the workdir holds what belongs to other data or another configuration.
+      CheckpointError: a checkpoint could not be written.
     """
     mesh = make_mesh(config.population.data_shards)
     buckets = put_buckets(config, dataset, mesh)
@@ -71,7 +74,6 @@ def train_all(
         metric = METRICS[config.training.selection]
         trainer = build_trainer(cohort.config, dataset, vectors, metric, mesh=mesh, buckets=buckets)
         _train_cohort(trainer._replace(runs=cohort.runs), workdir, watch)
-        watch.progress(cohort, None)
 
 
 def is_finished(workdir: epath.PathLike, cohort: Cohort) -> bool:
@@ -90,22 +92,27 @@ def parts(workdir: epath.PathLike, config: Config) -> Iterator[Cohort]:
 def _train_cohort(trainer: Trainer, workdir: epath.PathLike, watch: Watch) -> None:
     """Trains the parts of a cohort one after another, in halves where the memory is too small for one."""
     whole = trainer.cohort
-    sizes = from_primary(lambda: _sizes(trainer, workdir, watch.say))
+    sizes = _sizes(trainer, workdir, watch.say)
     done = 0
     explain = build_explain(trainer)
     while done < len(sizes):
         part = cut(whole, sizes)[done]
         if not from_primary(lambda part=part: _is_measured(workdir, part)):  # type: ignore[misc]
+            if largest(watch.stop())[0]:
+                raise Stopped
+            part_trainer = with_runs(trainer, part.runs, filled=max(sizes))
             try:
-                _train_part(with_runs(trainer, part.runs), explain, workdir, watch)
+                trained, seconds = _train_part(part_trainer, workdir, watch)
             except jax.errors.JaxRuntimeError as error:
                 sizes = _halved(whole, sizes, done, error, workdir, watch.say)
                 continue
+            _measure_part(part_trainer, explain, trained, seconds, workdir, watch)
+        watch.progress(part, None)
         done += 1
 
 
-def _train_part(trainer: Trainer, explain: Any, workdir: epath.PathLike, watch: Watch) -> None:
-    """Trains and measures one population."""
+def _train_part(trainer: Trainer, workdir: epath.PathLike, watch: Watch) -> tuple[Trained, float]:
+    """What is left of a population that is trained now, or was before, and the seconds that took."""
     kept = restore_trained(trainer, workdir, watch.say)
     if kept is None:
         states, seconds = fit(
@@ -118,28 +125,55 @@ def _train_part(trainer: Trainer, explain: Any, workdir: epath.PathLike, watch: 
         trained = finish(trainer, workdir, states, seconds)
     else:
         trained, seconds = kept[0], kept[1]["position"][2]
+    remove_checkpoints(workdir, trainer.cohort)
+    return trained, seconds
+
+
+def _measure_part(
+    trainer: Trainer, explain: Explain, trained: Trained, seconds: float, workdir: epath.PathLike, watch: Watch
+) -> None:
+    """Measures a population and writes its lines, with fewer texts at once where the memory is too small."""
     lines = []
     for split in MEASURED:
         if largest(watch.stop())[0]:
             raise Stopped
-        found = measure_split(trainer, explain, trained.best_params, split)
+        for width in (EVALUATION_ROWS, EVALUATION_ROWS // 8, 1):
+            try:
+                found = measure_split(trainer, explain, trained.best_params, split, width)
+                break
+            except jax.errors.JaxRuntimeError as error:
+                if OUT_OF_MEMORY not in str(error) or width == 1:
+                    raise
         lines += result_lines(trainer, trained, split, found, seconds)
     if is_primary():
         write_lines(workdir, "results", cohort_name(trainer.cohort), lines)
 
 
 def _sizes(trainer: Trainer, workdir: epath.PathLike, say: Callable[[str], None]) -> list[int]:
-    """Into how many runs each the cohort is cut: as before, or else as many as the memory holds."""
-    name, runs = cohort_name(trainer.cohort), len(trainer.runs)
-    sizes = _read_cuts(workdir).get(name)
-    asked = trainer.config.population.max_runs
-    if sizes is None:
+    """Into how many runs each the cohort is cut: as before, or else as many as the memory holds.
+
+    What is not finished of an earlier cut is cut again where `config.population.max_runs` asks for fewer.
+    """
+    cohort, asked = trainer.cohort, trainer.config.population.max_runs
+    name, runs = cohort_name(cohort), len(cohort.runs)
+    before = from_primary(lambda: _read_cuts(workdir).get(name))
+    if before is None:
         sizes = even_sizes(runs, min(asked, runs) if asked else most_runs(trainer))
         _write_cut(workdir, name, sizes)
-    elif asked and max(sizes) > asked:
-        say(
-            f"{name} was cut into {sizes} runs before and keeps that cut, whatever config.population.max_runs says now."
-        )
+        return sizes
+    if sum(before) != runs:
+        raise WorkdirError(f"cut.json of {workdir} does not cut {name} into its {runs} runs. Give another --workdir.")
+    sizes = []
+    for part in cut(cohort, before):
+        smaller = even_sizes(len(part.runs), asked or len(part.runs))
+        measured = from_primary(lambda part=part: _is_measured(workdir, part))  # type: ignore[misc]
+        if len(smaller) > 1 and not measured:
+            say(f"{cohort_name(part)}: {len(part.runs)} runs are cut into {smaller}; they are trained from the start.")
+            forget(workdir, part)
+            sizes += smaller
+        else:
+            sizes.append(len(part.runs))
+    _write_cut(workdir, name, sizes)
     return sizes
 
 
@@ -147,16 +181,23 @@ def _halved(
     cohort: Cohort, sizes: list[int], place: int, error: Exception, workdir: epath.PathLike, say: Callable[[str], None]
 ) -> list[int]:
     """The sizes of a cut with one part in two halves, if the error is that the memory was too small for it."""
-    if "RESOURCE_EXHAUSTED" not in str(error):
+    if OUT_OF_MEMORY not in str(error):
         raise error
     size = sizes[place]
-    if size == 1 or jax.process_count() > 1:
+    if size == 1:
         raise TooLarge(
-            f"the devices ran out of memory with {size} runs of {cohort_name(cohort)}. Set --config.population.max_runs"
-            " below that, or, where one run is too many, config.training.batch_size or config.population.data_shards."
+            f"the devices ran out of memory with a single run of {cohort_name(cohort)}. Use a smaller"
+            " config.training.batch_size, or several devices and config.population.data_shards."
+        ) from error
+    halves = [*sizes[:place], *even_sizes(size, -(-size // 2)), *sizes[place + 1 :]]
+    if jax.process_count() > 1:
+        _write_cut(workdir, cohort_name(cohort), halves)
+        raise TooLarge(
+            f"the devices ran out of memory with {size} runs of {cohort_name(cohort)} at once. The same command goes on"
+            " with half as many."
         ) from error
     say(f"The devices ran out of memory with {size} runs at once; going on with half as many.")
-    halves = [*sizes[:place], *even_sizes(size, -(-size // 2)), *sizes[place + 1 :]]
+    forget(workdir, cut(cohort, sizes)[place])
     _write_cut(workdir, cohort_name(cohort), halves)
     return halves
 
@@ -170,11 +211,16 @@ def _read_cuts(workdir: epath.PathLike) -> dict[str, list[int]]:
     """Runs of each part, by the name of the cohort."""
     path = epath.Path(workdir) / "cut.json"
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise WorkdirError(f"{path} is not JSON: it was changed or cut short. Give another --workdir.") from error
+        cuts = json.loads(path.read_text()) if path.exists() else {}
+        return {name: [int(size) for size in sizes] for name, sizes in cuts.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise WorkdirError(
+            f"{path} is no list of cuts: it was changed or cut short. Give another --workdir."
+        ) from error
 
 
 def _write_cut(workdir: epath.PathLike, name: str, sizes: list[int]) -> None:
     """Keeps the cut of one cohort."""
-    write_atomically(epath.Path(workdir) / "cut.json", json.dumps(_read_cuts(workdir) | {name: sizes}, indent=1) + "\n")
+    if is_primary():
+        cuts = _read_cuts(workdir) | {name: sizes}
+        write_atomically(epath.Path(workdir) / "cut.json", json.dumps(cuts, indent=1) + "\n")

@@ -279,7 +279,7 @@ def _typed_tuple(value: Any, kind: Any, field: str) -> tuple:
     if not isinstance(value, list | tuple):
         raise problem
     if item_type is str and all(isinstance(item, str) for item in value):
-        value = ",".join(value).split(",") if value else ()  # a command line gives a,b,c as one name
+        value = [name.strip() for item in value for name in item.split(",")]  # a command line gives a,b,c as one name
     try:
         return tuple(_typed(item, item_type, field) for item in value)
     except ConfigError as error:

@@ -25,12 +25,10 @@ Exit codes: 0 done, 1 a checkpoint could not be written or another process was l
 used, 3 a run was frozen at a value that is not finite, 130 and 143 interrupted or terminated with everything saved.
 """
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from flax_attnat.allowed import TECHNIQUES
@@ -48,22 +46,24 @@ def main(argv: Sequence[str]) -> int:
     """Trains what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS | cli.CLUSTER, switches=SWITCHES, config=True)
     config = cli.read_config(values)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        # A resumed ablation finds its programs here, and techniques that share programs find each other's.
-        jax.config.update("jax_compilation_cache_dir", str(cli.open_workdir(values.workdir).absolute() / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # A resumed ablation finds its programs here, and techniques that share programs find each other's.
+    cli.keep_programs(cli.open_workdir(values.workdir))
     return run(values, config, lambda console: CohortBoard(console, cohorts(config)), show_tables)
 
 
 def show_tables(console: Console, lines: Sequence[dict[str, Any]]) -> None:
     """Prints the test figures of every setting, and of the best one on dev."""
     title = results_title(lines)
-    lines = sorted(
-        lines, key=lambda line: (TECHNIQUES.index(line["technique"]), READINGS.index(line["reading"] or "span"))
-    )
+    lines = sorted(lines, key=_order)
     test = [line for line in lines if line["split"] == "test"]
     console.print(results_table(f"{title}, test, every setting", summarise(test)))
     console.print(results_table(f"{title}, test, the setting that is best on dev", table(best(lines))))
+
+
+def _order(line: Mapping[str, Any]) -> tuple:
+    """The place of a result line in a table."""
+    numbers = (line[name] or 0 for name in ("epsilon", "lambda", "learning_rate", "weight_decay", "seed"))
+    return (TECHNIQUES.index(line["technique"]), READINGS.index(line["reading"] or "span"), *numbers)
 
 
 if __name__ == "__main__":

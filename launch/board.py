@@ -3,7 +3,8 @@
 import dataclasses
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from flax_attnat.training.loop import Progress
-from flax_attnat.training.runs import Cohort
+from flax_attnat.training.runs import Cohort, Run
 
 COLUMNS = ("cohort", "runs", "epoch", "dev", "run-steps/s", "left", "frozen")
 
@@ -22,25 +23,19 @@ class _State:
 
     Attributes:
       runs: how many it has.
-      done: how many of them are trained.
+      done: how many of them are finished.
       epoch: of the part under way, from 1.
-      share: of the part under way, from 0 to 1.
-      dev: dev metric of each of its runs after the last epoch.
+      lines: of the last epoch of each part that was trained since the start of this process, by its first run.
       rate: run-steps a second.
       left: seconds.
-      frozen: runs that were frozen.
-      finished: whether all is done.
     """
 
     runs: int
     done: int = 0
     epoch: int = 0
-    share: float = 0.0
-    dev: Sequence[float] = ()
+    lines: dict[Run, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
     rate: float | None = None
     left: float | None = None
-    frozen: int = 0
-    finished: bool = False
 
 
 class CohortBoard:
@@ -69,10 +64,12 @@ class CohortBoard:
         self._live.stop()
 
     def update(self, cohort: Cohort, progress: Progress | None) -> None:
-        """Takes one report; None: the cohort is finished."""
+        """Takes one report on a cohort or a part of it; None: it is finished."""
         state = self._states[name_of(cohort)]
         if progress is None:
-            state.finished, state.left = True, None
+            state.done += len(cohort.runs)
+            state.rate = None
+            state.left = None if state.done == state.runs else state.left
         else:
             self._note(state, cohort, progress)
         if self._console.is_terminal:
@@ -91,36 +88,35 @@ class CohortBoard:
             table.add_row(*self._cells(name, state))
         return table
 
-    def _note(self, state: _State, cohort: Cohort, progress: Progress) -> None:
-        """Where a cohort stands after a report on one of its parts."""
-        if self._part is not None and cohort != self._part and name_of(cohort) == name_of(self._part):
-            state.done += len(self._part.runs)
-        if cohort != self._part:
-            self._part, self._last = cohort, None
+    def _note(self, state: _State, part: Cohort, progress: Progress) -> None:
+        """Where a cohort stands after a report on the part of it that is trained."""
+        if part != self._part:
+            self._part, self._last = part, None
         done = (progress.epoch - 1) * progress.steps + progress.step
         total, now = self._epochs * progress.steps, time.monotonic()
         if self._last is not None and done > self._last[0]:
             seconds = (now - self._last[1]) / (done - self._last[0])
-            state.rate = len(cohort.runs) / seconds
-            left_runs = state.runs - state.done - len(cohort.runs)
-            state.left = seconds * (total - done) + seconds * total * left_runs / len(cohort.runs)
+            state.rate = len(part.runs) / seconds
+            others = state.runs - state.done - len(part.runs)
+            state.left = seconds * (total - done + total * others / len(part.runs))
         if progress.metrics is None:
             self._last = (done, now)
         else:
-            found = [line[f"dev_{self._selection}"] for line in progress.metrics]
-            state.dev = [value for value in found if value is not None]
-            state.frozen = sum(line["frozen_step"] is not None for line in progress.metrics)
-        state.epoch, state.share = progress.epoch, done / total
+            state.lines[part.runs[0]] = progress.metrics
+        state.epoch = progress.epoch
 
     def _cells(self, name: str, state: _State) -> list[str]:
         """The texts of one line."""
-        dev = f"{min(state.dev):.3f} to {max(state.dev):.3f}" if state.dev else ""
-        rate = f"{state.rate:.0f}" if state.rate and not state.finished else ""
+        lines = [line for part in state.lines.values() for line in part]
+        values = [line[f"dev_{self._selection}"] for line in lines if line[f"dev_{self._selection}"] is not None]
+        frozen = sum(line["frozen_step"] is not None for line in lines)
+        finished = state.done == state.runs
+        runs = f"{state.runs}" if finished or not state.done else f"{state.done} + {state.runs - state.done}"
+        epoch = "done" if finished else f"{state.epoch}/{self._epochs}" if state.epoch else "waiting"
+        dev = f"{self._selection} {min(values):.3f} to {max(values):.3f}" if values else ""
+        rate = f"{state.rate:.0f}" if state.rate else ""
         left = str(datetime.timedelta(seconds=round(state.left))) if state.left is not None else ""
-        runs = f"{state.done} + {state.runs - state.done}" if state.done and not state.finished else f"{state.runs}"
-        epoch = "done" if state.finished else f"{state.epoch}/{self._epochs}" if state.epoch else "waiting"
-        dev = f"{self._selection} {dev}" if dev else ""
-        return [name, runs, epoch, dev, rate, left, str(state.frozen or "")]
+        return [name, runs, epoch, dev, rate, left, str(frozen or "")]
 
 
 def name_of(cohort: Cohort) -> str:

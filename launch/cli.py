@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import jax
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
@@ -49,10 +50,9 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
       main: does the work and returns the exit code.
       argv: program name and arguments; None: those of the process.
     """
-    import jax
-
     from flax_attnat.ablation import TooLarge
     from flax_attnat.data.errors import DataError
+    from flax_attnat.reporting.results import ResultsError
     from flax_attnat.training.checkpoint import CheckpointError
     from flax_attnat.training.cluster import ClusterError
     from flax_attnat.training.workdir import WorkdirError
@@ -66,20 +66,23 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
         return 0
 
     def failed(sentence: str | Exception, code: int = FAILED) -> int:
-        """Says what was wrong."""
+        """Says what was wrong; one process among several then ends at once: the others may wait for it in vain."""
         print(f"error: {sentence}", file=sys.stderr, flush=True)
+        if jax.distributed.is_initialized():
+            sys.stdout.flush()
+            os._exit(code)
         return code
 
     try:
         return main(argv)
-    except (UsageError, ConfigError, DataError, WorkdirError, ClusterError) as error:
+    except (UsageError, ConfigError, DataError, WorkdirError, ClusterError, ResultsError) as error:
         return failed(error, USAGE)
     except (CheckpointError, TooLarge) as error:
         return failed(error)
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        if not jax.distributed.is_initialized():
             raise
-        os._exit(failed(_lost(error)))  # leaving in good order would wait for a process that is gone
+        return failed(_lost(error))
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return failed(
@@ -161,10 +164,18 @@ def connect(values: flags.FlagValues) -> None:
         logging.getLogger("flax_attnat").setLevel(logging.ERROR)
 
 
+def keep_programs(workdir: epath.Path) -> None:
+    """Keeps compiled programs in a workdir, unless the environment says where else."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        place = workdir if "://" in str(workdir) else Path(workdir).absolute()
+        jax.config.update("jax_compilation_cache_dir", str(place / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 def _lost(error: Exception) -> str:
-    """What is said when the other processes cannot be reached any more."""
+    """What is said when processes that train together fail."""
     return (
-        f"another process of this training has stopped or cannot be reached ({_plain(error)[:200]}) Start all"
+        f"this or another process of the training failed or cannot be reached ({_plain(error)[:200]}) Start all"
         " processes again with the same command: training goes on from the last checkpoint."
     )
 

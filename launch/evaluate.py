@@ -23,7 +23,7 @@ from etils import epath
 from rich.console import Console
 
 from flax_attnat.ablation import parts
-from flax_attnat.config import Config
+from flax_attnat.config import Config, PopulationConfig
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load
 from flax_attnat.evaluation.measure import build_explain, check_measurable, measure_split, result_lines
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     data = dataclasses.replace(
         config.data, raw_dir=values.raw_dir or config.data.raw_dir, data_dir=values.data_dir or config.data.data_dir
     )
-    config = dataclasses.replace(config, data=data)
+    config = dataclasses.replace(config, data=data, population=PopulationConfig())
 
     console = cli.console()
     with preparing(console) as progress:
@@ -84,7 +84,8 @@ def _measured(
     for part in parts(workdir, config):
         if trainer is None or trainer.config != part.config:
             # Without the vectors: what they became is in the checkpoint.
-            trainer = build_trainer(part.config, dataset, None, METRICS[config.training.selection])
+            metric, buckets = METRICS[config.training.selection], trainer.buckets if trainer else None
+            trainer = build_trainer(part.config, dataset, None, metric, buckets=buckets)
             explain = build_explain(trainer)
         trainer = with_runs(trainer, part.runs)
         restored = restore(trainer, workdir, lambda sentence: console.print(sentence, style="yellow", markup=False))
@@ -95,7 +96,8 @@ def _measured(
         measures = measure_split(trainer, explain, states.best_params, split)
         lines = result_lines(trainer, states, split, measures, seconds)
         known = read_lines(workdir, "results", cohort_name(part))
-        if epoch == config.training.epochs and split not in {line["split"] for line in known}:
+        # Without any lines it is not finished, and whoever trains it measures it.
+        if known and split not in {line["split"] for line in known}:
             write_lines(workdir, "results", cohort_name(part), known + lines)
         yield part, lines, epoch
 

@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
     processes, devices = (_count(values, name, default) for name, default in (("processes", None), ("devices", "1")))
     if not command:
         raise cli.UsageError("the command after -- is missing. See --help.")
-    children = start(command, processes, devices)
+    started = start(command, processes, devices)
+    children = [child for child, _ in started]
 
     def pass_on(number: int, _: object) -> None:
         """A signal to all."""
@@ -54,12 +55,14 @@ def main(argv: Sequence[str]) -> int:
     try:
         return wait(children)
     finally:
+        for _, relay in started:
+            relay.join(timeout=5)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def start(command: Sequence[str], processes: int, devices: int) -> list[subprocess.Popen]:
-    """The processes of a command, each with its number; the first one owns standard output."""
+def start(command: Sequence[str], processes: int, devices: int) -> list[tuple[subprocess.Popen, threading.Thread]]:
+    """The processes of a command, and what relays their errors; the first one owns standard output."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -67,16 +70,21 @@ def start(command: Sequence[str], processes: int, devices: int) -> list[subproce
     children = []
     for number in range(processes):
         arguments = [f"--coordinator={address}", f"--num_processes={processes}", f"--process_id={number}"]
-        child = subprocess.Popen(
-            [*command, *arguments],
-            env=environment,
-            stdout=None if number == 0 else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        try:
+            child = subprocess.Popen(
+                [*command, *arguments],
+                env=environment,
+                stdout=None if number == 0 else subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # else a terminal would send them what is passed on to them too
+            )
+        except OSError as error:
+            raise cli.UsageError(f"{command[0]} cannot be started ({error.strerror}).") from error
         assert child.stderr is not None
-        threading.Thread(target=_relay, args=(number, child.stderr), daemon=True).start()
-        children.append(child)
+        relay = threading.Thread(target=_relay, args=(number, child.stderr), daemon=True)
+        relay.start()
+        children.append((child, relay))
     return children
 
 

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from rich.console import Console
@@ -51,8 +50,7 @@ def main(argv: Sequence[str]) -> int:
     base = parse(planted.get_config().to_dict())
     dataset = load(base)
     # The techniques share most of their programs: what one has compiled, the next finds here.
-    jax.config.update("jax_compilation_cache_dir", str(Path(workdir).absolute() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    cli.keep_programs(workdir)
     signals = Signals()
     lines: list[dict[str, Any]] = []
     found: dict[str, SplitInstances] = {}

@@ -99,7 +99,8 @@ def train(
     def progress(cohort: Cohort, progress: Progress | None) -> None:
         """To whom it concerns."""
         board.update(cohort, progress)
-        tracing.update()
+        if progress is not None:
+            tracing.update()
 
     def say(sentence: str) -> None:
         """A sentence between the lines of progress."""

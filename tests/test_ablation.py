@@ -110,11 +110,18 @@ def test_a_cut_changes_figures_by_rounding_only_and_is_kept(whole: Path, dataset
             name: b[name] for name in ("technique", "epsilon", "seed")
         }
         assert (a["auc"], a["pearson"]) == pytest.approx((b["auc"], b["pearson"]), abs=0.02)
-    next((tmp_path / "results").glob("word_iat*")).unlink()
+    # What is finished keeps its cut; what is not is cut anew where fewer runs are asked for, and leaves nothing behind.
+    lost = next((tmp_path / "results").glob("word_iat*"))
+    lost.unlink()
     said: list[str] = []
     smaller = dataclasses.replace(CONFIG, population=PopulationConfig(max_runs=1))
     train_all(smaller, dataset, None, tmp_path, Watch(say=said.append))
-    assert len(said) == 1 and "was cut into [2, 2] runs before and keeps that cut" in said[0]
+    assert len(said) == 1 and f"{lost.stem}: 2 runs are cut into [1, 1]" in said[0]
+    assert sorted(len(part.runs) for part in parts(tmp_path, config)) == [1] * 2 + [2] * 6
+    assert not list(tmp_path.glob(f"*/{lost.stem}*"))
+    assert len(figures(tmp_path)) == len(figures(whole))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == len((whole / "metrics.jsonl").read_text().splitlines())
 
 
 def test_as_many_runs_as_the_memory_holds(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,11 +161,11 @@ def test_out_of_memory_is_answered_by_half_as_many_runs(
     said: list[str] = []
     train_all(config, dataset, None, tmp_path, Watch(say=said.append))
     assert tried == [4, 2, 1, 1, 2, 1, 1] and len(said) == 3 and "with 4 runs at once" in said[0]
-    assert len(figures(tmp_path)) == 8
+    assert len(figures(tmp_path)) == 8 and len(list((tmp_path / "trained").iterdir())) == 4
     monkeypatch.setattr(
         ablation, "fit", lambda *_, **__: small_machine(build_trainer(CONFIG, dataset, None, METRICS["auc"]))
     )
-    with pytest.raises(TooLarge, match=r"with 1 runs.*config.population.max_runs"):
+    with pytest.raises(TooLarge, match=r"with a single run .*config.training.batch_size"):
         train_all(dataclasses.replace(config, seeds=(9,), sweep=SweepConfig()), dataset, None, tmp_path)
     monkeypatch.setattr(ablation, "fit", lambda *_, **__: (_ for _ in ()).throw(jax.errors.JaxRuntimeError("INTERNAL")))
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
@@ -189,8 +196,12 @@ def test_more_epsilons_compile_no_more_programs(
 
 
 def test_a_damaged_cut_is_a_sentence(dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "cut.json").write_text('{"a": [2')
-    with pytest.raises(WorkdirError, match=r"cut.json is not JSON"):
+    for text in ('{"a": [2', "[]", '{"a": 2}'):
+        (tmp_path / "cut.json").write_text(text)
+        with pytest.raises(WorkdirError, match=r"cut.json is no list of cuts"):
+            train_all(CONFIG, dataset, None, tmp_path)
+    (tmp_path / "cut.json").write_text(json.dumps({cohort_name(cohorts(CONFIG)[0]): [5]}))
+    with pytest.raises(WorkdirError, match=r"does not cut .* into its 2 runs"):
         train_all(CONFIG, dataset, None, tmp_path)
 
 

@@ -14,7 +14,7 @@ from flax_attnat.evaluation import prediction
 from flax_attnat.evaluation.agreement import pearson
 from flax_attnat.evaluation.importance import explain_batch
 from flax_attnat.training.mesh import BY_RUN, WHOLE, fetch, over_runs, put, share_batch
-from flax_attnat.training.population import evaluation_rows
+from flax_attnat.training.population import EVALUATION_ROWS, evaluation_rows
 from flax_attnat.training.records import finite_or_none, frozen_fields, run_fields
 from flax_attnat.training.saved import Trained
 from flax_attnat.training.step import TrainState
@@ -93,7 +93,9 @@ def check_measurable(dataset: Dataset, splits: Sequence[str]) -> None:
             )
 
 
-def measure_split(trainer: Trainer, explain: Explain, params: Params, split: str) -> Measures:
+def measure_split(
+    trainer: Trainer, explain: Explain, params: Params, split: str, width: int = EVALUATION_ROWS
+) -> Measures:
     """What result lines are made of, for R runs on one split; no `[R, N, T]` array is kept.
 
     Args:
@@ -101,6 +103,7 @@ def measure_split(trainer: Trainer, explain: Explain, params: Params, split: str
       explain: from `build_explain`.
       params: parameters of R runs, R on every leaf.
       split: "train", "dev" or "test".
+      width: texts at once; fewer take less memory.
     """
     labels = trainer.dataset.splits[split].labels
     runs, total = len(trainer.runs), len(labels)
@@ -110,10 +113,10 @@ def measure_split(trainer: Trainer, explain: Explain, params: Params, split: str
         np.zeros((runs, total), np.float32),
         labels,
     )
-    for place, block in _blocks(trainer, explain, params, split):
-        found.probability[:, place] = block.probability
-        found.pearson[:, place] = block.pearson
-        found.largest_attention[:, place] = block.attention.max(axis=-1)
+    for place, here, block in _blocks(trainer, explain, params, split, width):
+        parts = fetch(trainer.mesh, (block.probability, block.pearson, jnp.max(block.attention, axis=-1)))
+        for array, part in zip(found, parts, strict=False):  # the labels are there
+            array[:, place] = part[:runs, here]
     return found
 
 
@@ -137,7 +140,8 @@ def explain_split(trainer: Trainer, explain: Explain, params: Params, split: str
         data.labels,
         np.array([len(tokens) for tokens in data.tokens], np.int32),
     )
-    for place, block in _blocks(trainer, explain, params, split):
+    for place, here, on_devices in _blocks(trainer, explain, params, split):
+        block = Block(*(part[:runs, here] for part in fetch(trainer.mesh, on_devices)))
         width = block.attention.shape[-1]
         found.probability[:, place] = block.probability
         found.attention[:, place, :width] = block.attention
@@ -163,17 +167,18 @@ def build_explain(trainer: Trainer) -> Explain:
     return jax.jit(over_runs(every, trainer.mesh, BY_RUN, WHOLE))
 
 
-def _blocks(trainer: Trainer, explain: Explain, params: Params, split: str) -> Iterator[tuple[np.ndarray, Block]]:
-    """Places in a split and what the runs say of the texts there, batch by batch."""
+def _blocks(
+    trainer: Trainer, explain: Explain, params: Params, split: str, width: int = EVALUATION_ROWS
+) -> Iterator[tuple[np.ndarray, np.ndarray, Block]]:
+    """Places in a split, which rows of a block they are, and what the runs say of its rows; batch by batch."""
     cut_out = jax.jit(gather)
     for bucket in trainer.buckets[split]:
         places = fetch(trainer.mesh, bucket.position)
-        for rows in evaluation_rows(len(places)):
+        for rows in evaluation_rows(len(places), width):
             batch = cut_out(bucket, put(trainer.mesh, WHOLE, rows))
             with jax.default_matmul_precision(trainer.config.training.matmul_precision):
-                block = fetch(trainer.mesh, explain(params, batch))
-            real = rows >= 0
-            yield places[rows[real]], Block(*(part[: len(trainer.runs), real] for part in block))
+                block = explain(params, batch)
+            yield places[rows[rows >= 0]], np.flatnonzero(rows >= 0), block
 
 
 def result_lines(

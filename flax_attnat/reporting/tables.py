@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-GROUP = ("technique", "reading", "epsilon", "lambda", "split")
+GROUP = ("technique", "reading", "epsilon", "lambda", "learning_rate", "weight_decay", "split")
 FIGURES = {"f1": ("F1", 100, 1), "accuracy": ("accuracy", 100, 1), "auc": ("AUC", 100, 1), "pearson": ("Pearson", 1, 3)}
 TWO_CLASSES = ("f1", "auc")  # not defined for more: no column where no line has them
 PART = "accuracy_"  # accuracy of a part of the split, MultiNLI's matched pairs say
@@ -18,8 +18,9 @@ def summarise(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
       lines: lines of `results.jsonl`.
 
     Returns:
-      Rows of text: the group (lambda only where it is not 1), the number of seeds and texts, and each figure as
-      `mean ± sd` over seeds (sd from two seeds on; "n/a" where no seed has the figure); all but Pearson in per cent.
+      Rows of text: the group (lambda where it is not 1, learning rate and weight decay where they differ), the number
+      of seeds and texts, and each figure as `mean ± sd` over seeds (sd from two seeds on; "n/a" where no seed has the
+      figure); all but Pearson in per cent.
     """
     lines = list(lines)
     known = {name for line in lines for name, value in line.items() if value is not None}
@@ -27,12 +28,16 @@ def summarise(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     figures |= {name: (name.removeprefix(PART), 100, 1) for name in sorted(known) if name.startswith(PART)}
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for line in lines:
-        groups.setdefault(tuple(line[name] for name in GROUP), []).append(line)
+        groups.setdefault(tuple(line.get(name) for name in GROUP), []).append(line)
+    varied = {name: len({line.get(name) for line in lines}) > 1 for name in ("learning_rate", "weight_decay")}
     rows = []
-    for (technique, reading, epsilon, weight, split), members in groups.items():
+    for (technique, reading, epsilon, weight, *optimiser, split), members in groups.items():
         name = f"{technique} ({reading})" if reading else technique
         name += f" lambda {weight:g}" if weight not in (None, 1) else ""
-        row = {"technique": name, "epsilon": "-" if epsilon is None else f"{epsilon:g}", "split": split}
+        row = {"technique": name, "epsilon": "-" if epsilon is None else f"{epsilon:g}"}
+        for field, value in zip(varied, optimiser, strict=True):
+            row |= {field.replace("_", " "): "-" if value is None else f"{value:g}"} if varied[field] else {}
+        row |= {"split": split}
         row |= {"seeds": str(len(members)), "n": f"{members[0]['n']:,}"}
         for field, (title, scale, digits) in figures.items():
             row[title] = _mean_sd([line.get(field) for line in members], scale, digits)

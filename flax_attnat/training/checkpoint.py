@@ -87,12 +87,6 @@ class Store:
                 self._set_aside(position, last=position == positions[0])
         return None
 
-    def remove(self) -> None:
-        """Lets go of all checkpoints."""
-        if is_primary() and self._directory.exists():
-            self._directory.rmtree()
-        wait_for_all(f"removed {self._directory}")
-
     def _is_whole(self, position: int) -> bool:
         """Whether the files of a checkpoint are those that were written."""
         path = self._directory / str(position)

@@ -1,5 +1,6 @@
 """Several processes that train together: how they find each other, who writes, and what they must agree on."""
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -27,7 +28,8 @@ def detected(environment: Mapping[str, str] = os.environ) -> bool:
     if any(environment.get(name, "").isdigit() and int(environment[name]) > 1 for name in _COUNTS):
         return True
     platforms = environment.get("JAX_PLATFORMS", "tpu")
-    return "tpu" in platforms and any(Path(device).exists() for device in _TPU_DEVICES)
+    attached = any(Path(device).exists() for device in _TPU_DEVICES)
+    return "tpu" in platforms and attached and importlib.util.find_spec("libtpu") is not None
 
 
 def connect(coordinator: str | None, processes: int | None, process: int | None) -> None:

@@ -1,6 +1,7 @@
 """How many runs fit the devices, by what the compiled program says of itself."""
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,14 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from flax_attnat.training.cluster import largest
 from flax_attnat.training.mesh import BY_RUN, WHOLE, padded
 from flax_attnat.training.population import make_hparams, zero_sums
 from flax_attnat.training.schedule import CHUNK_STEPS
 from flax_attnat.training.trainer import Trainer
+
+# How errors of XLA name it.
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 # What is left to the rest: evaluation, the other buckets' programs, the Python process.
 _SHARE = 0.85
@@ -21,11 +26,17 @@ _CGROUP = Path("/sys/fs/cgroup")
 def most_runs(trainer: Trainer) -> int:
     """The largest number of the trainer's runs whose training step fits one device's share of the memory.
 
-    The widest bucket's program is compiled for all runs, and for fewer as long as it asks for too much.
+    The widest bucket's program is compiled for all runs, and for fewer as long as it asks for too much. All processes
+    call it together, and agree on the smallest memory that any of them has.
     """
-    limit, runs = available_bytes(), len(trainer.runs)
-    while limit is not None and runs > 1:
-        needed = needed_bytes(trainer, runs)
+    limit, runs = -largest(-(available_bytes() or math.inf))[0], len(trainer.runs)
+    while math.isfinite(limit) and runs > 1:
+        try:
+            needed = needed_bytes(trainer, runs)
+        except jax.errors.JaxRuntimeError as error:  # TPU's compiler refuses what does not fit
+            if OUT_OF_MEMORY not in str(error):
+                raise
+            needed = 2 * int(limit)
         if needed is None or needed <= limit:
             break
         runs = max(1, min(runs - 1, int(runs * limit / needed)))
@@ -68,7 +79,8 @@ def available_bytes() -> int | None:
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         free = _free_host_bytes()
-        return None if free is None else int(_SHARE * free / jax.local_device_count())
+        # Processes of one machine share its memory; how many of them do is not known, so all might.
+        return None if free is None else int(_SHARE * free / jax.local_device_count() / jax.process_count())
     stats = device.memory_stats() or {}
     return int(_SHARE * (stats["bytes_limit"] - stats["bytes_in_use"])) if "bytes_limit" in stats else None
 
@@ -79,7 +91,9 @@ def _free_host_bytes() -> int | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         found.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, KeyError):
         limit, used = ((_CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
-        found.append(int(limit) - int(used))  # a limit of "max" is none
+        counts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        # A limit of "max" is none; files read once are given back when memory is short.
+        found.append(int(limit) - int(used) + int(counts["inactive_file"]))
     return min(found, default=None)

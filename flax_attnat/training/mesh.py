@@ -1,5 +1,6 @@
 """Devices as a mesh of two axes: runs are shared along 'run' without communication, a batch along 'data'."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,11 @@ def put(mesh: Mesh, spec: PartitionSpec, tree: Any) -> Any:
 def fetch(mesh: Mesh, tree: Any) -> Any:
     """Arrays of the devices as NumPy arrays, whole in every process; all processes call it together."""
     if jax.process_count() > 1:
-        whole = NamedSharding(mesh, WHOLE)
-        tree = jax.jit(lambda x: x, out_shardings=whole)(tree)
+        tree = _whole(tree, NamedSharding(mesh, WHOLE))
     return jax.device_get(tree)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _whole(tree: Any, everywhere: NamedSharding) -> Any:
+    """The same arrays on every device."""
+    return jax.lax.with_sharding_constraint(tree, everywhere)

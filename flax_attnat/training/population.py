@@ -160,9 +160,9 @@ def _select(
     return chosen, values
 
 
-def evaluation_rows(size: int) -> np.ndarray:
-    """Rows `[batches, B]` int32 that visit 0..size-1 in order, filled up with -1."""
-    width = min(EVALUATION_ROWS, max(size, 1))
+def evaluation_rows(size: int, most: int = EVALUATION_ROWS) -> np.ndarray:
+    """Rows `[batches, B]` int32 that visit 0..size-1 in order, at most `most` at once, filled up with -1."""
+    width = min(most, max(size, 1))
     rows = np.full(-(-size // width) * width, -1, np.int32)
     rows[:size] = np.arange(size)
     return rows.reshape(-1, width)

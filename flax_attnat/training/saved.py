@@ -11,13 +11,14 @@ from jax.sharding import NamedSharding
 from flax_attnat.data import vocabulary as vocabularies
 from flax_attnat.objective import StepSums
 from flax_attnat.training.checkpoint import Store
+from flax_attnat.training.cluster import is_primary, wait_for_all
 from flax_attnat.training.mesh import BY_RUN, WHOLE
 from flax_attnat.training.population import zero_sums
-from flax_attnat.training.runs import cohort_name
+from flax_attnat.training.runs import Cohort, cohort_name
 from flax_attnat.training.schedule import batches_of
 from flax_attnat.training.step import TrainState
 from flax_attnat.training.trainer import Trainer
-from flax_attnat.training.workdir import WorkdirError
+from flax_attnat.training.workdir import WorkdirError, remove_lines
 from flax_attnat.typing import Array, Params
 
 
@@ -69,7 +70,7 @@ def checkpoints(
     trainer: Trainer, workdir: epath.PathLike, say: Callable[[str], None], *, read_only: bool = False
 ) -> Store:
     """The checkpoints of a population in training."""
-    return Store(_folder(trainer, workdir, "checkpoints"), say, read_only=read_only)
+    return Store(_folder(workdir, "checkpoints", trainer.cohort), say, read_only=read_only)
 
 
 def start(trainer: Trainer, store: Store) -> tuple[Carry, Position, list[dict[str, Any]]] | None:
@@ -102,12 +103,33 @@ def save(trainer: Trainer, store: Store, tree: Any, position: Position, history:
 
 
 def finish(trainer: Trainer, workdir: epath.PathLike, states: TrainState, seconds: float) -> Trained:
-    """Keeps what a finished population is measured by, in `trained/`, and lets go of its checkpoints."""
+    """Keeps what a finished population is measured by, in `trained/`."""
     trained = Trained(states.best_params, states.best_epoch, states.frozen_step, states.frozen_reason)
-    store = Store(_folder(trainer, workdir, "trained"), print)
+    store = Store(_folder(workdir, "trained", trainer.cohort), print)
     save(trainer, store, trained, Position(trainer.config.training.epochs, 0, seconds))
-    Store(_folder(trainer, workdir, "checkpoints"), print).remove()
     return trained
+
+
+def remove_checkpoints(workdir: epath.PathLike, cohort: Cohort) -> None:
+    """Lets go of what a population in training has saved."""
+    _remove(_folder(workdir, "checkpoints", cohort))
+
+
+def forget(workdir: epath.PathLike, cohort: Cohort) -> None:
+    """Lets go of everything that a population has left in a workdir."""
+    _remove(_folder(workdir, "checkpoints", cohort))
+    _remove(_folder(workdir, "trained", cohort))
+    if is_primary():
+        for kind in ("metrics", "results"):
+            remove_lines(workdir, kind, cohort_name(cohort))
+
+
+def _remove(folder: epath.Path) -> None:
+    """Removes a folder, if it is there, once no process reads it any more."""
+    wait_for_all(f"removing {folder}")
+    if is_primary() and folder.exists():
+        folder.rmtree()
+    wait_for_all(f"removed {folder}")
 
 
 def restore(
@@ -131,7 +153,7 @@ def restore_trained(
     """What is kept of a finished population, and its metadata, or None if it is not finished; changes no file."""
     states = _abstract_carry(trainer).states
     like = Trained(states.best_params, states.best_epoch, states.frozen_step, states.frozen_reason)
-    return _load(trainer, Store(_folder(trainer, workdir, "trained"), say, read_only=True), like)
+    return _load(trainer, Store(_folder(workdir, "trained", trainer.cohort), say, read_only=True), like)
 
 
 def train_sizes(trainer: Trainer) -> list[int]:
@@ -144,9 +166,9 @@ def steps_per_epoch(trainer: Trainer) -> int:
     return sum(batches_of(size, trainer.config.training.batch_size) for size in train_sizes(trainer))
 
 
-def _folder(trainer: Trainer, workdir: epath.PathLike, kind: str) -> epath.Path:
+def _folder(workdir: epath.PathLike, kind: str, cohort: Cohort) -> epath.Path:
     """Where a population's checkpoints or final parameters lie."""
-    return epath.Path(workdir) / kind / cohort_name(trainer.cohort)
+    return epath.Path(workdir) / kind / cohort_name(cohort)
 
 
 def _abstract_carry(trainer: Trainer) -> Carry:

@@ -115,14 +115,20 @@ def build_trainer(
     )
 
 
-def with_runs(trainer: Trainer, runs: Sequence[Run]) -> Trainer:
-    """The trainer of other runs of the same technique: what was compiled stays, if they are as many."""
-    return trainer._replace(runs=tuple(runs), **_put_runs(trainer.mesh, runs))
+def with_runs(trainer: Trainer, runs: Sequence[Run], *, filled: int = 0) -> Trainer:
+    """The trainer of other runs of the same technique; what was compiled stays, if R does.
+
+    Args:
+      trainer: of this technique.
+      runs: what to train.
+      filled: R is at least this, so that parts of unequal size share one program.
+    """
+    return trainer._replace(runs=tuple(runs), **_put_runs(trainer.mesh, runs, filled))
 
 
-def _put_runs(mesh: Mesh, runs: Sequence[Run]) -> dict[str, Any]:
+def _put_runs(mesh: Mesh, runs: Sequence[Run], least: int = 0) -> dict[str, Any]:
     """Seeds and hyper-parameters `[R]` on the devices, filled up with copies of the last run."""
-    filled = [*runs, *[runs[-1]] * (padded(len(runs), mesh) - len(runs))]
+    filled = [*runs, *[runs[-1]] * (padded(max(len(runs), least), mesh) - len(runs))]
     seeds = np.array([run.seed for run in filled], np.int32)
     return {"seeds": put(mesh, BY_RUN, seeds), "hparams": put(mesh, BY_RUN, make_hparams(filled))}
 

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,10 @@ from flax_attnat.allowed import ConfigError
 from flax_attnat.config import Config, config_hash, differences, parse, to_json
 
 PACKAGES = ("flax_attnat", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "chex", "numpy")
+
+
+# What lies where in a workdir; raised when that changes.
+LAYOUT = 2
 
 
 class WorkdirError(RuntimeError):
@@ -54,6 +59,7 @@ def claim(workdir: epath.PathLike, config: Config) -> None:
     if not check_free(workdir, config):
         return
     record = {
+        "layout": LAYOUT,
         "config": to_json(config),
         "config_hash": config_hash(config),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -97,19 +103,39 @@ def read_config(workdir: epath.PathLike) -> Config:
     if not path.exists():
         raise WorkdirError(f"{workdir} holds no config.json: it is not a workdir of launch.train. Check --workdir.")
     try:
-        return parse(json.loads(path.read_text())["config"])
+        record = json.loads(path.read_text())
+        config = parse(record["config"])
     except (ValueError, KeyError, TypeError) as error:
         problem = str(error) if isinstance(error, ConfigError) else f"it is not a configuration ({error})."
         raise WorkdirError(f"{path} cannot be read: {problem} Give another --workdir.") from error
+    if record.get("layout") != LAYOUT:
+        raise WorkdirError(f"{workdir} was made by another version of flax_attnat. Give another --workdir.")
+    return config
 
 
 def write_lines(workdir: epath.PathLike, kind: str, part: str, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Writes `<kind>/<part>.jsonl` and rebuilds `<kind>.jsonl`, the concatenation of all parts."""
+    """Writes `<kind>/<part>.jsonl`, and before it `<kind>.jsonl`, the concatenation of all parts.
+
+    A process that is killed between the two leaves a part that is not there, which the next one writes again.
+    """
     path = epath.Path(workdir)
     text = "".join(json.dumps(line) + "\n" for line in lines)
+    _concatenate(path, kind, {f"{part}.jsonl": text})
     write_atomically(path / kind / f"{part}.jsonl", text)
-    parts = sorted((path / kind).glob("*.jsonl"), key=lambda p: p.name)
-    write_atomically(path / f"{kind}.jsonl", "".join(p.read_text() for p in parts))
+
+
+def remove_lines(workdir: epath.PathLike, kind: str, part: str) -> None:
+    """Takes a part, if there is one, out of `<kind>/` and `<kind>.jsonl`."""
+    path = epath.Path(workdir)
+    (path / kind / f"{part}.jsonl").unlink(missing_ok=True)
+    _concatenate(path, kind, {})
+
+
+def _concatenate(path: epath.Path, kind: str, new: Mapping[str, str]) -> None:
+    """Writes `<kind>.jsonl` from the parts that are there and those that are about to be, by file name."""
+    there = {file.name: file for file in (path / kind).glob("*.jsonl") if file.name not in new}
+    texts = [new[name] if name in new else there[name].read_text() for name in sorted({*there, *new})]
+    write_atomically(path / f"{kind}.jsonl", "".join(texts))
 
 
 def read_lines(workdir: epath.PathLike, kind: str, part: str = "*") -> list[dict[str, Any]]:
@@ -135,7 +161,7 @@ def write_atomically(path: epath.PathLike, text: str) -> None:
     if "://" in str(path):
         path.write_text(text)
         return
-    temporary = path.parent / f".{path.name}.part"
+    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         temporary.write_text(text)
         temporary.replace(path)

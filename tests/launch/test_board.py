@@ -29,7 +29,7 @@ def shown(terminal: bool) -> str:
                         board.update(part, Progress(epoch, step, 3))
                     lines = [{"dev_auc": 0.25 * run + 0.5, "frozen_step": 3 if run else None} for run in (0, 1)]
                     board.update(part, Progress(epoch, 3, 3, lines))
-            board.update(whole, None)
+                board.update(part, None)
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue())
 
 
@@ -37,7 +37,7 @@ def test_a_terminal_has_a_table_of_all_cohorts() -> None:
     out = shown(terminal=True)
     last = out[out.rindex("cohort") :]
     assert re.search(r"vanilla +2 +done +auc 0.500 to 0.750", last)
-    assert re.search(r"attention_iat \(sign\) +4 +done +auc 0.500 to 0.750 +1", last)
+    assert re.search(r"attention_iat \(sign\) +4 +done +auc 0.500 to 0.750 +2", last), "a frozen run in each part"
     assert re.search(r"attention_iat \(sign\) +4 +waiting", out), "what has not begun is shown too"
     assert re.search(r"attention_iat \(sign\) +2 \+ 2 +1/2", out), "two of four runs are trained, two are under way"
 
@@ -49,4 +49,4 @@ def test_elsewhere_there_is_a_line_an_epoch_and_one_at_the_end() -> None:
         "vanilla  runs 2  epoch 2/2  dev auc 0.500 to 0.750  frozen 1",
         "vanilla  runs 2  epoch done  dev auc 0.500 to 0.750  frozen 1",
     ]
-    assert len(lines) == 3 + 5 and lines[-1].startswith("attention_iat (sign)  runs 4  epoch done")
+    assert len(lines) == 3 + 6 and lines[-1].startswith("attention_iat (sign)  runs 4  epoch done")

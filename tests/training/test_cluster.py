@@ -21,6 +21,7 @@ def test_several_processes_are_known_by_the_environment(environment, expected) -
 
 def test_a_cloud_tpu_is_known_by_its_devices_unless_another_platform_is_asked_for(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(cluster, "_TPU_DEVICES", (str(tmp_path),))
+    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: name)
     assert cluster.detected({}) and cluster.detected({"JAX_PLATFORMS": "tpu,cpu"})
     assert not cluster.detected({"JAX_PLATFORMS": "cuda"})
 

@@ -17,12 +17,14 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from flax_attnat.config import Config, DataConfig, TrainingConfig, config_hash, parse
+from flax_attnat.training import workdir as module
 from flax_attnat.training.workdir import (
     WorkdirError,
     check_free,
     claim,
     read_config,
     read_lines,
+    remove_lines,
     write_atomically,
     write_lines,
 )
@@ -204,3 +206,36 @@ def test_a_reader_beside_a_writer_sees_whole_files_only(tmp_path):
         readings.append(file.read_text() in texts)
     writer.join()
     assert readings and all(readings)
+
+
+def test_a_process_killed_between_two_writes_loses_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The concatenation is written first: the part that is missing then is written again, the other way round never."""
+    write_lines(tmp_path, "results", "a", [{"n": 1}])
+    write, written = module.write_atomically, []
+
+    def killed(path, text):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_lines(tmp_path, "results", "b", [{"n": 2}])
+    assert not (tmp_path / "results" / "b.jsonl").exists()
+    write_lines(tmp_path, "results", "b", [{"n": 2}])
+    assert (tmp_path / "results.jsonl").read_text() == '{"n": 1}\n{"n": 2}\n'
+    remove_lines(tmp_path, "results", "a")
+    assert (tmp_path / "results.jsonl").read_text() == '{"n": 2}\n'
+    remove_lines(tmp_path, "results", "nothing")
+    assert read_lines(tmp_path, "results") == [{"n": 2}]
+
+
+def test_a_workdir_of_another_version_is_refused(tmp_path: Path) -> None:
+    claim(tmp_path, CONFIG)
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["layout"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(WorkdirError, match="made by another version of flax_attnat"):
+        check_free(tmp_path, CONFIG)
