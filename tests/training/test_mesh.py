@@ -1,6 +1,10 @@
 """Devices share the runs without a word to each other, and a batch without changing it."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -155,3 +159,20 @@ def test_arrays_go_to_the_devices_and_come_back_whole() -> None:
 def test_devices_that_cannot_be_grouped_are_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"config.population.data_shards must divide .*; got 3 for 2"):
         make_mesh(3)
+
+
+def test_a_checkpoint_of_one_two_four_or_eight_devices_is_read_on_each_and_steps_alike(tmp_path: Path) -> None:
+    """The state is the same to the last bit, one step from it the same to rounding."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.eight_devices", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 16
+    for pair, (same, apart) in found.items():
+        assert same and apart < 1e-5, (pair, same, apart)

@@ -1,0 +1,84 @@
+"""Run as a program with eight CPU devices: a step and a checkpoint on meshes of 1, 2, 4 and 8. Prints what it found."""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from flax_attnat.config import Config, DataConfig, ModelConfig, SweepConfig, TrainingConfig
+from flax_attnat.data.dataset import Split
+from flax_attnat.data.load import load
+from flax_attnat.evaluation.prediction import METRICS
+from flax_attnat.training.loop import Stopped, fit
+from flax_attnat.training.mesh import BY_RUN, WHOLE, make_mesh, put
+from flax_attnat.training.population import zero_sums
+from flax_attnat.training.runs import cohorts
+from flax_attnat.training.saved import checkpoints, start
+from flax_attnat.training.trainer import Trainer, build_trainer, with_runs
+
+RUNS = 5  # which none of 2, 4 and 8 divides
+CONFIG = Config(
+    technique="attention_iat",
+    sweep=SweepConfig(epsilons=tuple(float(value) for value in range(1, RUNS + 1))),
+    data=DataConfig(bucket_widths=(32,)),
+    model=ModelConfig(encoder="average", embedding_size=8, hidden_size=4),
+    training=TrainingConfig(epochs=2, batch_size=8),
+)
+
+
+def trainers() -> dict[int, Trainer]:
+    """The same five runs on 1, 2, 4 and 8 devices."""
+    whole = load(CONFIG)
+    splits = {
+        name: Split(split.records[:80], split.tokens[:80], split.labels[:80]) for name, split in whole.splits.items()
+    }
+    dataset, runs = whole._replace(splits=splits), cohorts(CONFIG)[0].runs
+    found = {}
+    for devices in (1, 2, 4, 8):
+        mesh = make_mesh(devices=devices)
+        found[devices] = with_runs(build_trainer(CONFIG, dataset, None, METRICS["auc"], mesh=mesh), runs)
+    return found
+
+
+def step(trainer: Trainer, workdir: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What a checkpoint holds as a trainer reads it, and parameters and loss one step later; five runs of each."""
+    found = start(trainer, checkpoints(trainer, workdir, print, read_only=True))
+    assert found is not None
+    states, count = found[0].states, len(trainer.seeds)
+    read = [np.asarray(leaf)[:RUNS] for leaf in jax.device_get(jax.tree.leaves(states))]
+    rows = np.broadcast_to(np.arange(128, dtype=np.int32).reshape(16, 8) % 80, (count, 16, 8))
+    states, sums = trainer.population.run_chunk(
+        states,
+        put(trainer.mesh, BY_RUN, zero_sums(count)),
+        trainer.buckets["train"][0],
+        put(trainer.mesh, BY_RUN, rows),
+        *put(trainer.mesh, WHOLE, (np.int32(3), np.int32(1))),
+        trainer.hparams,
+        trainer.seeds,
+        None,
+    )
+    after = jax.device_get([sums.loss, *jax.tree.leaves(states.params)])
+    return read, [np.asarray(leaf)[:RUNS] for leaf in after]
+
+
+def main(workdir: Path) -> None:
+    """A checkpoint is made on each mesh, and read on every mesh."""
+    result, found = {}, trainers()
+    for made, trainer in found.items():
+        calls = iter(range(100))
+        with contextlib.suppress(Stopped):
+            fit(trainer, workdir / str(made), stop=lambda calls=calls: next(calls) == 2, say=print)
+        seen = {devices: step(other, workdir / str(made)) for devices, other in found.items()}
+        first_read, first_after = seen[1]
+        for devices, (read, after) in seen.items():
+            same = all(np.array_equal(a, b) for a, b in zip(read, first_read, strict=True))
+            apart = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(after, first_after, strict=True))
+            result[f"{made}-{devices}"] = (same, apart)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
