@@ -26,7 +26,7 @@ make_environment() {
     echo "Making a virtual environment in .venv with $("$python" --version) ..."
     "$python" -m venv .venv || return 1
   fi
-  echo "Installing flax_attnat$extras and what it needs (a minute or two, about 1.4 GB) ..."
+  echo "Installing flax_attnat$extras and what it needs (a minute or two, 1.4 to 2.2 GB) ..."
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".$extras" || return 1
   touch "$stamp"
 }
