@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from flax_attnat.typing import LossFn, Scalar
 
@@ -70,7 +70,7 @@ def unit(g: Float[Array, "*shape"], *, mask: Mask = None, ball: Ball = Ball()) -
     if ball.ord == math.inf:
         direction = jnp.sign(wide)
     elif ball.ord == 1:
-        peaks = jnp.where(jnp.abs(wide) == largest, jnp.sign(wide), 0)
+        peaks = jnp.where((jnp.abs(wide) == largest) | _first_largest(wide, ball.axes), jnp.sign(wide), 0)
         direction = peaks / jnp.maximum(jnp.sum(jnp.abs(peaks), axis=ball.axes, keepdims=True), 1)
     else:
         direction = _scaled(wide, ball.axes)[0]
@@ -223,6 +223,19 @@ def round_toward_zero(x: Array, dtype: jnp.dtype) -> Array:
     return jnp.where(
         jnp.abs(narrow.astype(x.dtype)) > jnp.abs(x), jnp.nextafter(narrow, jnp.zeros_like(narrow)), narrow
     )
+
+
+def _first_largest(x: Float[Array, "*shape"], axes: tuple[int, ...]) -> Bool[Array, "*shape"]:
+    """True on the first largest absolute value over `axes`.
+
+    Where a compiler computes `x` twice, with other rounding, no entry equals the maximum; this one is found.
+    """
+    last = tuple(range(x.ndim - len(axes), x.ndim))
+    moved = jnp.moveaxis(jnp.abs(x), axes, last)
+    flat = moved.reshape((*moved.shape[: x.ndim - len(axes)], math.prod(x.shape[axis] for axis in axes)))
+    first = flat[..., :0] if not flat.size else jnp.argmax(flat, axis=-1, keepdims=True)
+    first = first == jax.lax.broadcasted_iota(jnp.int32, flat.shape, flat.ndim - 1)
+    return jnp.moveaxis(first.reshape(moved.shape), last, axes)
 
 
 def _largest(x: Array, axes: tuple[int, ...]) -> Array:

@@ -156,7 +156,6 @@ def test_a_split_without_a_side_is_refused(sst_zip, trees, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda path: path.unlink(), "holds none of trainDevTestTrees_PTB.zip"),
         (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is truncated or no archive"),
         (lambda path: path.write_text("<html>404</html>"), "is a web page"),
         (lambda path: zipfile.ZipFile(path, "w").close(), "has no member trees/train.txt"),

@@ -256,3 +256,19 @@ def test_heads_are_read_one_by_one(reading):
     for head in range(2):
         expected = linear(reading)(s[:, head, 0], g[:, head, 0], mask, 1.5)
         np.testing.assert_allclose(together[:, head, 0], expected, atol=1e-6)
+
+
+def test_an_order_1_perturbation_loses_no_row_under_jit():
+    """The compiler may compute the gradient twice, with other rounding: the largest entry is found in any case."""
+
+    @jax.jit
+    def perturb(p, shift):
+        def loss_fn(delta):
+            return loss("attention_at", p, shift + delta)
+
+        return fa.attention_at(loss_fn, p.like, p.mask, 3.0, ball=fa.Ball(1.0))
+
+    for seed in range(6):
+        p = problem("attention_at", seed)
+        shift = jnp.asarray(np.random.default_rng(seed).normal(size=p.like.shape), jnp.float32)
+        np.testing.assert_allclose(np.abs(np.asarray(perturb(p, shift))).sum(-1), 3.0, rtol=1e-6)
