@@ -1,6 +1,8 @@
 """Adversarial training for attention mechanisms, as pure JAX functions of a loss."""
 
+from flax_attnat.perturbation.attack import RobustnessCurve, pgd, robustness_curve
 from flax_attnat.perturbation.attention import attention_at, attention_iat, random_perturbation
+from flax_attnat.perturbation.certificate import certify_attention
 from flax_attnat.perturbation.geometry import Ball, masked_softmax, project, unit
 from flax_attnat.perturbation.loss import Aux, adversarial_loss
 from flax_attnat.perturbation.virtual import virtual_at
@@ -11,14 +13,18 @@ __version__ = "0.1.0"
 __all__ = [
     "Aux",
     "Ball",
+    "RobustnessCurve",
     "adversarial_loss",
     "attention_at",
     "attention_iat",
+    "certify_attention",
     "masked_softmax",
     "nearest_neighbours",
     "normalise_embeddings",
+    "pgd",
     "project",
     "random_perturbation",
+    "robustness_curve",
     "unit",
     "virtual_at",
     "word_at",

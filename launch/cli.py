@@ -57,10 +57,8 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
     from flax_attnat.training.cluster import ClusterError
     from flax_attnat.training.workdir import WorkdirError
 
-    if argv is None:  # a process of its own: libraries may have set up logging already
-        logging.basicConfig(handlers=[Notes()], force=True)
-        logging.getLogger("flax_attnat").setLevel(logging.INFO)
-        argv = sys.argv
+    if argv is None:
+        argv = _own_arguments()
     if {"--help", "-h", "-help", "--helpfull"} & set(argv):
         print(inspect.getdoc(module))
         return 0
@@ -91,6 +89,13 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
         )
     except KeyboardInterrupt:
         return 130
+
+
+def _own_arguments() -> list[str]:
+    """The arguments of a process of its own, whose notes are shown; libraries may have set up logging already."""
+    logging.basicConfig(handlers=[Notes()], force=True)
+    logging.getLogger("flax_attnat").setLevel(logging.INFO)
+    return sys.argv
 
 
 def has_flag(argv: Sequence[str], name: str) -> bool:

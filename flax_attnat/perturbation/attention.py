@@ -155,7 +155,7 @@ def random_perturbation(
     (2.0, 0.0)
     """
     # Under shard_map the noise is the same on every shard and `like` is not: the zeros make the noise vary with it.
-    noise = _normal(key, like.shape).astype(wide_dtype(like)) + jnp.zeros_like(like, wide_dtype(like))
+    noise = normal(key, like.shape).astype(wide_dtype(like)) + jnp.zeros_like(like, wide_dtype(like))
     return scale_to(unit(noise, mask=mask, ball=ball), epsilon, like.dtype)
 
 
@@ -195,11 +195,11 @@ def _span(g: Array, centred: Array, squared: Array, real: Array) -> Array:
     return jnp.where(nonzero & real, direction, 0)
 
 
-def _normal(key: Array, shape: tuple[int, ...]) -> Array:
+def normal(key: Array, shape: tuple[int, ...]) -> Array:
     """Standard normal numbers of `shape`, each a function of the key and its index alone.
 
     The last axis is drawn at once: JAX's default, partitionable generator makes its numbers from their places.
     """
     if len(shape) < 2:
         return jax.random.normal(key, shape, jnp.float32)
-    return jax.vmap(lambda index: _normal(jax.random.fold_in(key, index), shape[1:]))(jnp.arange(shape[0]))
+    return jax.vmap(lambda index: normal(jax.random.fold_in(key, index), shape[1:]))(jnp.arange(shape[0]))
