@@ -1,7 +1,7 @@
 """Six techniques x four epsilons x three seeds on `planted`, the embedded synthetic data set.
 
 Shows what an ablation looks like; the data are synthetic, so what comes out is no finding. Needs nothing: the texts are
-generated. About three minutes on two CPU cores.
+generated. Three to four minutes on one CPU core.
 
     python -m launch.ablate --config=configs/ablation_planted.py --workdir=runs/ablation_planted
 """
