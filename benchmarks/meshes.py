@@ -32,6 +32,7 @@ from flax_attnat.training.population import zero_sums
 from flax_attnat.training.runs import cohorts
 from flax_attnat.training.saved import checkpoints, start
 from flax_attnat.training.schedule import Chunk, chunk_rows
+from flax_attnat.training.step import TrainState
 from flax_attnat.training.trainer import Trainer, build_trainer, with_runs
 from launch import cli
 
@@ -64,12 +65,17 @@ def one_step(workdir: str, out: str) -> None:
             return
     found = start(trainer, checkpoints(trainer, workdir, print))
     assert found is not None
-    states, count = found[0].states, len(trainer.seeds)
     seeds = fetch(trainer.mesh, trainer.seeds).tolist()
-    rows = chunk_rows(seeds, 1, Chunk(0, 0, 1), 2400, 32)
+    leaves = take_step(trainer, found[0].states, chunk_rows(seeds, 1, Chunk(0, 0, 1), 2400, 32))
+    if is_primary():
+        np.savez(out, *leaves)
+
+
+def take_step(trainer: Trainer, states: TrainState, rows: np.ndarray) -> list[np.ndarray]:
+    """Loss and parameters of the R runs after a step on the first of `rows`, `[R padded, S, B]`."""
     states, sums = trainer.population.run_chunk(
         states,
-        put(trainer.mesh, BY_RUN, zero_sums(count)),
+        put(trainer.mesh, BY_RUN, zero_sums(len(trainer.seeds))),
         trainer.buckets["train"][0],
         put(trainer.mesh, BY_RUN, rows),
         *put(trainer.mesh, WHOLE, (np.int32(0), np.int32(1))),
@@ -78,8 +84,7 @@ def one_step(workdir: str, out: str) -> None:
         None,
     )
     leaves = fetch(trainer.mesh, [sums.loss, *jax.tree.leaves(states.params)])
-    if is_primary():
-        np.savez(out, *[leaf[: len(trainer.runs)] for leaf in leaves])
+    return [np.asarray(leaf)[: len(trainer.runs)] for leaf in leaves]
 
 
 def call(name: str, command: Sequence[str]) -> None:

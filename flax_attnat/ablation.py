@@ -18,7 +18,7 @@ from flax_attnat.evaluation.measure import Explain, build_explain, measure_split
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.cluster import from_primary, is_primary, largest
 from flax_attnat.training.loop import Progress, Stopped, fit
-from flax_attnat.training.memory import OUT_OF_MEMORY, most_runs
+from flax_attnat.training.memory import OUT_OF_MEMORY, OutOfMemory, most_runs
 from flax_attnat.training.mesh import make_mesh
 from flax_attnat.training.population import EVALUATION_ROWS
 from flax_attnat.training.runs import Cohort, cohort_name, cohorts, cut, even_sizes
@@ -103,7 +103,7 @@ def _train_cohort(trainer: Trainer, workdir: epath.PathLike, watch: Watch) -> No
             part_trainer = with_runs(trainer, part.runs, filled=max(sizes))
             try:
                 trained, seconds = _train_part(part_trainer, workdir, watch)
-            except jax.errors.JaxRuntimeError as error:
+            except (OutOfMemory, jax.errors.JaxRuntimeError) as error:
                 sizes = _halved(whole, sizes, done, error, workdir, watch.say)
                 continue
             _measure_part(part_trainer, explain, trained, seconds, workdir, watch)
@@ -190,7 +190,7 @@ def _halved(
             " config.training.batch_size, or several devices and config.population.data_shards."
         ) from error
     halves = [*sizes[:place], *even_sizes(size, -(-size // 2)), *sizes[place + 1 :]]
-    if jax.process_count() > 1:
+    if jax.process_count() > 1 and not isinstance(error, OutOfMemory):  # the others do not know of it
         _write_cut(workdir, cohort_name(cohort), halves)
         raise TooLarge(
             f"the devices ran out of memory with {size} runs of {cohort_name(cohort)} at once. The same command goes on"

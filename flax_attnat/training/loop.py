@@ -1,5 +1,6 @@
 """Trains a population to the end: epochs, dev selection, checkpoints, resuming. Shows nothing itself."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from etils import epath
 from flax_attnat.objective import StepSums
 from flax_attnat.training.checkpoint import Store
 from flax_attnat.training.cluster import is_primary, largest
+from flax_attnat.training.memory import agreed
 from flax_attnat.training.mesh import BY_RUN, WHOLE, fetch, put
 from flax_attnat.training.population import zero_sums
 from flax_attnat.training.records import metric_lines
@@ -74,6 +76,7 @@ def fit(
     Raises:
       Stopped: `stop` asked.
       CheckpointError: a checkpoint could not be written.
+      OutOfMemory: the devices of this process, or of another, have too little memory for so many runs.
     """
     epochs = trainer.config.training.epochs
     with jax.default_matmul_precision(trainer.config.training.matmul_precision):
@@ -129,7 +132,9 @@ def _train_epoch(
         rows = _put_rows(trainer, position.epoch, chunk)
         while first < chunk.steps:
             began, count = time.monotonic(), pace.steps(chunk.bucket, chunk.steps - first)
-            carry = _run_steps(trainer, carry, chunk.bucket, rows, first, count)
+            carry = agreed(
+                trainer.mesh, functools.partial(_run_steps, trainer, carry, chunk.bucket, rows, first, count)
+            )
             seconds = time.monotonic() - began
             first += count
             position = position._replace(step=position.step + count, seconds=position.seconds + seconds)

@@ -2,25 +2,54 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from flax_attnat.training.cluster import largest
-from flax_attnat.training.mesh import BY_RUN, WHOLE, padded
+from flax_attnat.training.mesh import BY_RUN, DATA, WHOLE, padded
 from flax_attnat.training.population import make_hparams, zero_sums
 from flax_attnat.training.schedule import CHUNK_STEPS
 from flax_attnat.training.trainer import Trainer
 
+Worked = TypeVar("Worked")
+
 # How errors of XLA name it.
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+class OutOfMemory(RuntimeError):
+    """The devices of a process ran out of memory, and every process knows."""
+
 
 # What is left to the rest: evaluation, the other buckets' programs, the Python process.
 _SHARE = 0.85
 _CGROUP = Path("/sys/fs/cgroup")
+
+
+def agreed(mesh: Mesh, work: Callable[[], Worked]) -> Worked:
+    """What `work()` gives in each process; all of them call it together, and go on or fail together.
+
+    Raises:
+      OutOfMemory: the memory was too small in one of them or several. Where processes wait for each other inside the
+        work (a batch shared among them), the error of the one that it happened to is left as it is.
+    """
+    if mesh.shape[DATA] > jax.local_device_count():
+        return work()
+    error = None
+    try:
+        worked = work()
+    except jax.errors.JaxRuntimeError as raised:
+        if OUT_OF_MEMORY not in str(raised):
+            raise
+        error = raised
+    if largest(error is not None)[0]:
+        raise OutOfMemory(f"{OUT_OF_MEMORY} in {'this' if error else 'another'} process") from error
+    return worked
 
 
 def most_runs(trainer: Trainer) -> int:

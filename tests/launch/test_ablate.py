@@ -213,6 +213,18 @@ def test_two_processes_train_what_one_does_and_outlive_the_loss_of_one(uninterru
     assert all(a["auc"] == pytest.approx(b["auc"], abs=0.05) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_two_processes_go_on_with_half_as_many_runs_when_one_has_too_little_memory(tmp_path: Path) -> None:
+    script = str(Path(__file__).with_name("small_machine.py"))
+    log, short = tmp_path / "log", "--config.training.epochs=1"
+    process = start(
+        [*LOCAL, sys.executable, script, *ARGUMENTS, short], tmp_path / "run", log, PYTHONPATH=str(CHECKOUT)
+    )
+    assert process.wait() == 0, log.read_text()[-3000:]
+    assert log.read_text().count("The devices ran out of memory with 4 runs at once; going on with half as many.") == 2
+    assert list(json.loads((tmp_path / "run" / "cut.json").read_text()).values()) == [[2], [2, 2], [2, 2]]
+    assert len(results(tmp_path / "run")) == 20
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -8,13 +8,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks.meshes import take_step
 from flax_attnat.config import Config, DataConfig, ModelConfig, SweepConfig, TrainingConfig
 from flax_attnat.data.dataset import Split
 from flax_attnat.data.load import load
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.loop import Stopped, fit
-from flax_attnat.training.mesh import BY_RUN, WHOLE, make_mesh, put
-from flax_attnat.training.population import zero_sums
+from flax_attnat.training.mesh import make_mesh
 from flax_attnat.training.runs import cohorts
 from flax_attnat.training.saved import checkpoints, start
 from flax_attnat.training.trainer import Trainer, build_trainer, with_runs
@@ -47,21 +47,10 @@ def step(trainer: Trainer, workdir: Path) -> tuple[list[np.ndarray], list[np.nda
     """What a checkpoint holds as a trainer reads it, and parameters and loss one step later; five runs of each."""
     found = start(trainer, checkpoints(trainer, workdir, print, read_only=True))
     assert found is not None
-    states, count = found[0].states, len(trainer.seeds)
+    states = found[0].states
     read = [np.asarray(leaf)[:RUNS] for leaf in jax.device_get(jax.tree.leaves(states))]
-    rows = np.broadcast_to(np.arange(128, dtype=np.int32).reshape(16, 8) % 80, (count, 16, 8))
-    states, sums = trainer.population.run_chunk(
-        states,
-        put(trainer.mesh, BY_RUN, zero_sums(count)),
-        trainer.buckets["train"][0],
-        put(trainer.mesh, BY_RUN, rows),
-        *put(trainer.mesh, WHOLE, (np.int32(3), np.int32(1))),
-        trainer.hparams,
-        trainer.seeds,
-        None,
-    )
-    after = jax.device_get([sums.loss, *jax.tree.leaves(states.params)])
-    return read, [np.asarray(leaf)[:RUNS] for leaf in after]
+    rows = np.broadcast_to(np.arange(128, dtype=np.int32).reshape(16, 8) % 80, (len(trainer.seeds), 16, 8))
+    return read, take_step(trainer, states, rows)
 
 
 def main(workdir: Path) -> None:
