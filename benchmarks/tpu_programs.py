@@ -244,9 +244,8 @@ def main(argv: Sequence[str]) -> int:
     if reason := why_not():
         print(f"error: {reason}.", file=sys.stderr)
         return 2
-    print(
-        "| technique | topology | runs per chip | GiB per chip | GFLOP | GB accessed | million cycles | ms | collectives |"
-    )
+    print("| technique | topology | runs per chip | GiB per chip | GFLOP", end=" | ")
+    print("GB accessed | million cycles | ms | collectives |")
     print("|---|---|---|---|---|---|---|---|---|")
     for topology in argv[2:3] or HBM_GIB:
         for technique in argv[1:2] or TECHNIQUES:

@@ -22,6 +22,8 @@ class Model(NamedTuple):
       score: `score(params, encoded) -> [B, T]` attention scores, before the softmax.
       classify: `classify(params, encoded, scores, key=None) -> [B, C]` logits, the light part; `[B, 1]`, the logit of
         class 1, in a single-sequence model of two classes. A class that is impossible has the logit `absent_logit`.
+      values: `values(params, encoded) -> (v [B, T, C'], b [C'])` where the logits are a mean under attention, `z =
+        sum_t softmax(s)_t v_t + b`; None where they are not (pair models).
     """
 
     init: Callable[[Array], Params]
@@ -31,6 +33,7 @@ class Model(NamedTuple):
     encode: Callable[[Params, Array, Batch], Encoded]
     score: Callable[[Params, Encoded], Array]
     classify: Callable[..., Array]
+    values: Callable[[Params, Encoded], tuple[Array, Array]] | None = None
 
 
 def absent_logit(dtype: jnp.dtype) -> float:

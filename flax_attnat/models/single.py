@@ -60,8 +60,12 @@ def build_single(config: ModelConfig, words: EmbeddingInit, *, classes: int = 2,
         context = jnp.einsum("bt,bth->bh", weights, encoded.states)
         return output.apply({"params": params["output"]}, dropout(context, config.dropout, key, 1))  # type: ignore
 
+    def values(params: Params, encoded: Encoded) -> tuple[Array, Array]:
+        """What each token would make of the logits alone, `[B, T, C']`, and the bias `[C']`."""
+        return encoded.states @ params["output"]["kernel"], params["output"]["bias"]
+
     init = functools.partial(_init_params, encoder, attention, output, words, config)
-    return Model(init, table, tokens, embed, encode, score, classify)
+    return Model(init, table, tokens, embed, encode, score, classify, values)
 
 
 def _init_params(
