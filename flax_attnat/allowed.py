@@ -9,6 +9,10 @@ from typing import Any
 from flax_attnat.perturbation.attention import READINGS
 
 TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at", "word_iat")
+# What attention is compared with: attention that is even, and attention that is not trained.
+CONTROLS = ("uniform", "frozen")
+# Without a perturbation, and so without epsilon and lambda.
+PLAIN = ("vanilla", *CONTROLS)
 ENCODERS = ("bilstm", "cnn", "average")
 ATTENTIONS = ("additive", "scaled_dot")
 DATASETS = (
@@ -32,7 +36,7 @@ def suggest(name: str, fields: Iterable[str]) -> str:
 
 _CHOICES = {
     "dataset": DATASETS,
-    "technique": TECHNIQUES,
+    "technique": TECHNIQUES + CONTROLS,
     "reading": READINGS,
     "model.encoder": ENCODERS,
     "model.attention": ATTENTIONS,

@@ -125,9 +125,9 @@ class SweepConfig:
     """What launch.ablate trains: every combination; an empty field stands for the one value of the configuration.
 
     Attributes:
-      techniques: several of TECHNIQUES, in place of `technique`.
+      techniques: several of TECHNIQUES and CONTROLS, in place of `technique`.
       readings: several of READINGS, in place of `reading`; each is a technique of its own.
-      epsilons: in place of `epsilon`; vanilla, which reads none, is trained once.
+      epsilons: in place of `epsilon`; those that read none (PLAIN) are trained once.
       adversarial_weights: lambdas, in place of `adversarial_weight`; likewise.
       learning_rates: in place of `optimizer.learning_rate`.
       weight_decays: in place of `optimizer.weight_decay`.
@@ -160,7 +160,7 @@ class Config:
 
     Attributes:
       dataset: one of DATASETS.
-      technique: one of TECHNIQUES.
+      technique: one of TECHNIQUES or CONTROLS.
       reading: reading of attention_iat, one of READINGS; the other techniques ignore it.
       epsilon: norm of the perturbation, >= 0.
       adversarial_weight: lambda, weight of the adversarial loss, >= 0.

@@ -4,6 +4,7 @@ Attention techniques encode once: the perturbation and both losses vary only the
 every word vector they try.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flax_attnat.config import Config
+from flax_attnat.allowed import PLAIN
+from flax_attnat.config import Config, OptimizerConfig
 from flax_attnat.models.model import Model, absent_logit
 from flax_attnat.perturbation.attention import attention_at, attention_iat, random_perturbation
 from flax_attnat.perturbation.loss import Aux, adversarial_loss
 from flax_attnat.perturbation.word import word_at, word_iat
-from flax_attnat.typing import Array, Batch, LossFn, Params
+from flax_attnat.typing import Array, Batch, Encoded, LossFn, Params
 
 
 class Hparams(NamedTuple):
@@ -127,8 +129,8 @@ def build_objective(config: Config, model: Model, pos_weight: float = 1.0) -> Ob
 
         on_words = name.startswith("word_")
         parts = (_word_parts if on_words else _attention_parts)(model, params, batch, dropout_key, pos_weight)
-        if name == "vanilla":
-            losses, aux = _vanilla_losses(parts)
+        if name in PLAIN:
+            losses, aux = _plain_losses(parts)
         else:
             perturb = word_delta if on_words else attention_delta
             losses, aux = _adversarial_losses(parts, perturb, hparams.adversarial_weight)
@@ -137,6 +139,28 @@ def build_objective(config: Config, model: Model, pos_weight: float = 1.0) -> Ob
         return total / jnp.maximum(rows, 1), StepSums(rows, total, *columns)
 
     return objective
+
+
+def adapt_model(technique: str, model: Model) -> Model:
+    """The model that a technique trains: with even attention for "uniform", with untrained attention for "frozen".
+
+    Source: Wiegreffe & Pinter 2019, section 3.2, for even attention.
+    """
+    if technique == "uniform":
+        return model._replace(score=lambda params, encoded: jnp.zeros(encoded.mask.shape, encoded.states.dtype))
+    if technique != "frozen":
+        return model
+
+    def score(params: Params, encoded: Encoded) -> Array:
+        """Scores `[B, T]` with constant attention parameters; the encoder learns through them."""
+        return model.score(params | {"attention": jax.lax.stop_gradient(params["attention"])}, encoded)
+
+    return model._replace(score=score)
+
+
+def adapt_optimizer(technique: str, config: OptimizerConfig) -> OptimizerConfig:
+    """What a technique is trained with: no weight decay on attention that is frozen."""
+    return dataclasses.replace(config, decay_attention=False) if technique == "frozen" else config
 
 
 class LossParts(NamedTuple):
@@ -182,7 +206,7 @@ def _word_parts(model: Model, params: Params, batch: Batch, key: Array, pos_weig
     return LossParts(losses, (params, words), words, model.tokens(batch)[1])
 
 
-def _vanilla_losses(parts: LossParts) -> tuple[Array, Aux]:
+def _plain_losses(parts: LossParts) -> tuple[Array, Aux]:
     """Clean losses `[B]`; the adversarial columns are zero."""
     clean = parts.losses(parts.closed, jnp.zeros_like(parts.like))
     zeros = jnp.zeros_like(clean)

@@ -31,7 +31,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flax_attnat.allowed import TECHNIQUES
+from flax_attnat.allowed import CONTROLS, TECHNIQUES
 from flax_attnat.perturbation.attention import READINGS
 from flax_attnat.reporting.results import best, table
 from flax_attnat.reporting.tables import summarise
@@ -63,7 +63,7 @@ def show_tables(console: Console, lines: Sequence[dict[str, Any]]) -> None:
 def _order(line: Mapping[str, Any]) -> tuple:
     """The place of a result line in a table."""
     numbers = (line[name] or 0 for name in ("epsilon", "lambda", "learning_rate", "weight_decay", "seed"))
-    return (TECHNIQUES.index(line["technique"]), READINGS.index(line["reading"] or "span"), *numbers)
+    return ((TECHNIQUES + CONTROLS).index(line["technique"]), READINGS.index(line["reading"] or "span"), *numbers)
 
 
 if __name__ == "__main__":

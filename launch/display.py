@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flax_attnat.allowed import PLAIN
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.training import loop
 from flax_attnat.training.runs import Cohort
@@ -109,7 +110,7 @@ def epoch_summary(lines: Iterable[Mapping[str, Any]]) -> str:
         return sum(values) / len(values) if values else float("nan")
 
     text = f"loss {mean('loss'):.4f}  {metric.replace('_', ' ')} {mean(metric):.4f}"
-    if running[0]["technique"] != "vanilla":
+    if running[0]["technique"] not in PLAIN:
         text += f"  delta norm {mean('delta_norm'):.3g}  loss raised in {mean('raised'):.0%} of rows"
     return text + frozen
 

@@ -7,7 +7,8 @@ r"""Trains one technique, one run per seed, and measures each run's best epoch o
 Flags:
   --config=FILE           an experiment of configs/; its docstring says what it reproduces
   --config.FIELD=VALUE    changes one field, --config.seeds=0,1,2 say; flax_attnat/config.py explains every field.
-                          technique: vanilla, attention_rp, attention_at, attention_iat, word_at, word_iat;
+                          technique: vanilla, attention_rp, attention_at, attention_iat, word_at, word_iat, and as
+                          controls uniform (even attention), frozen (attention as it starts);
                           reading (of attention_iat): span, sentence, token, sign, released; epsilon: its norm;
                           model.encoder: bilstm, cnn, average; model.attention: additive, scaled_dot
   --workdir=DIR           gets config.json, metrics.jsonl, results.jsonl and what was trained; may be a gs:// address

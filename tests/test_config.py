@@ -17,6 +17,8 @@ from flax_attnat.config import Config, DataConfig, config_hash, default_config, 
 from flax_attnat.data import catalogue
 from launch import cli
 
+TECHNIQUES = allowed.TECHNIQUES + allowed.CONTROLS
+
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 
@@ -113,7 +115,7 @@ def test_dropout_is_below_one():
     ("field", "choices"),
     [
         ("dataset", allowed.DATASETS),
-        ("technique", allowed.TECHNIQUES),
+        ("technique", TECHNIQUES),
         ("reading", allowed.READINGS),
         ("model.encoder", allowed.ENCODERS),
         ("model.attention", allowed.ATTENTIONS),
@@ -156,7 +158,7 @@ def test_bad_widths(widths):
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("sweep.techniques", ["vanila"], f"must be one of {', '.join(allowed.TECHNIQUES)}; got 'vanila'"),
+        ("sweep.techniques", ["vanila"], f"must be one of {', '.join(TECHNIQUES)}; got 'vanila'"),
         ("sweep.techniques", "vanilla", "must be names such as a,b,c; got 'vanilla'"),
         ("sweep.readings", ["span", "spam"], f"must be one of {', '.join(allowed.READINGS)}; got 'spam'"),
         ("sweep.epsilons", [1.0, -1.0], "must be a finite number, at least 0; got -1.0"),

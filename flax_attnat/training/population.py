@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from flax_attnat.config import Config, OptimizerConfig
 from flax_attnat.data.batches import Bucket, gather
 from flax_attnat.models.model import Model, probabilities
-from flax_attnat.objective import Hparams, Objective, StepSums
+from flax_attnat.objective import Hparams, Objective, StepSums, adapt_optimizer
 from flax_attnat.perturbation.word import nearest_neighbours
 from flax_attnat.training.mesh import BY_RUN, WHOLE, over_runs, share_batch
 from flax_attnat.training.runs import Run
@@ -67,7 +67,8 @@ def build_population(
       A `Population`; R is the length of the seeds it is called with, a multiple of the mesh's run axis.
     """
     reads_neighbours = config.technique == "word_iat"
-    train_step = build_train_step(objective, config.optimizer)
+    optimizer = adapt_optimizer(config.technique, config.optimizer)
+    train_step = build_train_step(objective, optimizer)
     step = jax.vmap(train_step, in_axes=(0, 0, 0, 0, 0 if reads_neighbours else None))
     run, all_ = BY_RUN, WHOLE
 
@@ -78,7 +79,7 @@ def build_population(
     refresh = functools.partial(_refresh, model, config.word.neighbours, valid_words)
     chunk = functools.partial(_run_chunk, step, mesh)
     return Population(
-        init=compiled(functools.partial(_init, model, config.optimizer), run),
+        init=compiled(functools.partial(_init, model, optimizer), run),
         run_chunk=compiled(chunk, run, run, all_, run, all_, all_, run, run, run, donate=(0, 1)),
         refresh=compiled(refresh, run) if reads_neighbours else lambda params: None,
         predict=compiled(functools.partial(_predict, model, mesh), run, all_),

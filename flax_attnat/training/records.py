@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from flax_attnat.allowed import PLAIN
 from flax_attnat.config import Config
 from flax_attnat.objective import StepSums
 from flax_attnat.training.runs import Cohort, Run
@@ -49,8 +50,8 @@ def run_fields(config: Config, run: Run) -> dict[str, Any]:
         "dataset": config.dataset,
         "technique": config.technique,
         "reading": config.reading if config.technique == "attention_iat" else None,
-        "epsilon": None if config.technique == "vanilla" else run.epsilon,
-        "lambda": None if config.technique == "vanilla" else run.adversarial_weight,
+        "epsilon": None if config.technique in PLAIN else run.epsilon,
+        "lambda": None if config.technique in PLAIN else run.adversarial_weight,
         "learning_rate": run.learning_rate,
         "weight_decay": run.weight_decay,
         "seed": run.seed,

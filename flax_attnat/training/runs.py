@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from flax_attnat.allowed import PLAIN
 from flax_attnat.config import LOCATION_FIELDS, Config, SweepConfig, flatten
 
 
@@ -43,7 +44,7 @@ class Cohort(NamedTuple):
 def cohorts(config: Config) -> list[Cohort]:
     """One cohort per technique and reading of a configuration, each with every combination of the other values.
 
-    Vanilla reads neither epsilon nor lambda and is trained once per seed (and learning rate and weight decay).
+    Vanilla and the controls read neither epsilon nor lambda: once per seed, learning rate and weight decay.
 
     >>> from flax_attnat.config import Config, SweepConfig
     >>> swept = SweepConfig(techniques=("vanilla", "attention_at"), epsilons=(1.0, 5.0))
@@ -63,7 +64,7 @@ def cohorts(config: Config) -> list[Cohort]:
 def _runs(config: Config, technique: str) -> tuple[Run, ...]:
     """Every combination, the seeds varying fastest."""
     sweep = config.sweep
-    plain = technique == "vanilla"
+    plain = technique in PLAIN
     values = itertools.product(
         (config.epsilon,) if plain else sweep.epsilons or (config.epsilon,),
         (config.adversarial_weight,) if plain else sweep.adversarial_weights or (config.adversarial_weight,),

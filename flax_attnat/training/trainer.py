@@ -15,7 +15,7 @@ from flax_attnat.data.vectors import Vectors
 from flax_attnat.models.build import build
 from flax_attnat.models.embedding import EmbeddingInit
 from flax_attnat.models.model import Model
-from flax_attnat.objective import Hparams, build_objective
+from flax_attnat.objective import Hparams, adapt_model, build_objective
 from flax_attnat.training.mesh import BY_RUN, WHOLE, make_mesh, padded, put
 from flax_attnat.training.population import Metric, Population, build_population, make_hparams
 from flax_attnat.training.runs import Cohort, Run, cohorts
@@ -83,7 +83,7 @@ def build_trainer(
     Raises:
       DataError: the training texts are all of one class.
       ConfigError: word_iat asks for more neighbours than there are other words; the AUC is asked to select among more
-        than two classes.
+        than two classes; frozen attention has no parameters.
     """
     config, runs = cohorts(config)[0]
     check_fit(config, dataset)
@@ -91,14 +91,17 @@ def build_trainer(
     counts = dataset.vocabulary.counts.astype(np.float64)
     initial = EmbeddingInit(counts / max(counts.sum(), 1), *(vectors or (None, None)))
     train = dataset.splits["train"]
-    model = build(
-        config.model,
-        initial,
-        classes=len(dataset.label_names),
-        pair=train.queries is not None,
-        normalise=config.word.normalise and config.technique.startswith("word_"),
-        perturb=config.word.perturb,
-        entity_classes=dataset.entity_classes,
+    model = adapt_model(
+        config.technique,
+        build(
+            config.model,
+            initial,
+            classes=len(dataset.label_names),
+            pair=train.queries is not None,
+            normalise=config.word.normalise and config.technique.startswith("word_"),
+            perturb=config.word.perturb,
+            entity_classes=dataset.entity_classes,
+        ),
     )
     pos_weight = float(np.sum(train.labels == 0) / max(np.sum(train.labels == 1), 1))
     valid_words = np.arange(len(counts)) > 1
@@ -139,7 +142,7 @@ def check_fit(config: Config, dataset: Dataset) -> None:
     Raises:
       DataError: the training texts are all of one class.
       ConfigError: word_iat asks for more neighbours than there are other words; the AUC is asked to select among more
-        than two classes.
+        than two classes; frozen attention has no parameters.
     """
     present = sorted({int(label) for label in dataset.splits["train"].labels})
     if len(present) < 2:
@@ -152,6 +155,12 @@ def check_fit(config: Config, dataset: Dataset) -> None:
     if config.training.selection == "auc" and classes > 2:
         raise ConfigError(
             f"config.training.selection: the AUC is that of two classes and {dataset.name} has {classes}; say accuracy."
+        )
+    pair = dataset.splits["train"].queries is not None
+    if config.technique == "frozen" and pair and config.model.attention == "scaled_dot":
+        raise ConfigError(
+            "config.technique frozen keeps the attention's parameters as they start, and the scaled dot product of a"
+            " pair has none: leave frozen out, or say --config.model.attention=additive."
         )
     words = len(dataset.vocabulary.words) - 2
     wanted = config.word.neighbours
