@@ -17,7 +17,7 @@ from flax_attnat.training import loop
 from flax_attnat.training.runs import Cohort
 
 # Columns of text; the others hold figures.
-LEFT = ("technique", "split", "data set", "data", "largest class")
+LEFT = ("technique", "measure", "figure", "split", "data set", "data", "largest class")
 
 
 class Display:

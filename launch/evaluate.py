@@ -1,105 +1,213 @@
-"""Measures the best epoch of every run of a workdir: F1, accuracy, AUC, and Pearson between attention and importance.
+"""Measures the best epoch of every run of a workdir: prediction, and whether its attention is interpretable and robust.
 
-    python -m launch.evaluate --workdir=runs/sst --split=test
+    python -m launch.evaluate --workdir=runs/sst
+    python -m launch.evaluate --workdir=runs/sst --suite=interpretability,faithfulness,robustness
+    python -m launch.evaluate --workdir=runs/sst,runs/imdb --suite=significance
 
 Flags:
-  --workdir=DIR    a workdir of launch.train or launch.ablate, from its first checkpoint on
-  --split=NAME     train, dev or test (default test)
-  --raw_dir=DIR    where the raw files lie now, if they have moved since training
-  --data_dir=DIR   where the prepared records lie now, likewise
+  --workdir=DIR[,DIR]  workdirs of launch.train or launch.ablate, from their first checkpoint on
+  --split=NAME         train, dev or test (default test)
+  --suite=NAME[,NAME]  what is measured beyond F1, accuracy, AUC and Pearson; all of them by --suite=all:
+                       interpretability  attention against gradients and leave-one-out (Pearson, Spearman, Kendall tau,
+                                         top-k); permuted and adversarial attention; divergence between seeds
+                       faithfulness      comprehensiveness and sufficiency (AOPC) of attention, gradient, leave-one-out,
+                                         random; AUPRC, token F1 and IOU-F1 where the data have rationales
+                       robustness        accuracy under attacks on the attention scores, what is certified, and under
+                                         deleted words
+                       significance      each technique against vanilla, at its setting that is best on dev
+  --linf=R[,R]         radii of the attacks under the largest change of a score; 0 and inf are allowed
+  --l2=R[,R]           radii under the Euclidean norm
+  --steps=N            gradient steps of an attack (default 20)
+  --restarts=N         starts of an attack (default 4), one after another: they cost time, not memory
+  --raw_dir=DIR        where the raw files lie now, if they have moved since training
+  --data_dir=DIR       where the prepared records lie now, likewise
 
-Prints a table. Nothing is trained. A split that has no lines in results.jsonl yet gets them from what is trained to
-the end.
+Prints tables: a column per technique and setting, mean ± sd over seeds. Nothing is trained, and what was measured
+before is shown as it is. results.jsonl gets a line per run and suite; instances/ gets arrays with a row per text
+(NumPy .npz); significance.jsonl gets the comparisons, corrected over the workdirs given (Holm).
 
 Exit codes: 0 done, 2 the workdir or its data cannot be used.
 """
 
+import contextlib
 import dataclasses
+import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
 from rich.console import Console
+from rich.progress import Progress
 
-from flax_attnat.ablation import parts
-from flax_attnat.config import Config, PopulationConfig
-from flax_attnat.data.dataset import Dataset
+from flax_attnat.config import PopulationConfig
 from flax_attnat.data.load import load
-from flax_attnat.evaluation.measure import build_explain, check_measurable, measure_split, result_lines
-from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.training.runs import Cohort, cohort_name
-from flax_attnat.training.saved import restore
-from flax_attnat.training.trainer import build_trainer, with_runs
-from flax_attnat.training.workdir import WorkdirError, read_config, read_lines, write_lines
+from flax_attnat.evaluate import Report, Task, evaluate
+from flax_attnat.evaluation.comparison import Measured, compare, correct
+from flax_attnat.evaluation.measure import check_measurable
+from flax_attnat.evaluation.suite import SUITES, Options
+from flax_attnat.reporting.measures import comparison_table, failed_checks, measure_table
+from flax_attnat.reporting.results import best
+from flax_attnat.training.workdir import read_config, read_lines, write_atomically
 from launch import cli
-from launch.display import preparing, show
-from launch.train import show_results
+from launch.display import preparing, results_table, show
+from launch.train import results_title, show_results
 
 FLAGS = {
-    "workdir": "a workdir of launch.train or launch.ablate",
+    "workdir": "workdirs of launch.train or launch.ablate",
     "split": "train, dev or test",
+    "suite": "what is measured besides",
+    "linf": "radii",
+    "l2": "radii",
+    "steps": "of an attack",
+    "restarts": "of an attack",
     "raw_dir": "where the raw files lie now",
     "data_dir": "where the prepared records lie now",
 }
+SIGNIFICANCE = "significance"
+SPLITS = ("train", "dev", "test")
 
 
 def main(argv: Sequence[str]) -> int:
     """Measures what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS, config=False)
-    split = values.split or "test"
-    workdir = cli.open_workdir(values.workdir)
-    if split not in ("train", "dev", "test"):
-        raise cli.UsageError(f"--split must be train, dev or test; got {split!r}.")
+    workdirs = [cli.open_workdir(name) for name in (values.workdir or "").split(",")]
+    split, suites, options = values.split or "test", _suites(values.suite), _options(values)
+    if split not in SPLITS:
+        raise cli.UsageError(f"--split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}; got {split!r}.")
+    console = cli.console()
+    comparisons: list[dict[str, Any]] = []
+    for workdir in workdirs:
+        with _progress(console) as progress:
+            task = Task(split, [suite for suite in SUITES if suite in suites], options, _say(console), progress)
+            report = _evaluate(workdir, task, values, console)
+        _show(console, report, split)
+        if SIGNIFICANCE in suites:
+            comparisons += _compare(workdir, report)
+    if SIGNIFICANCE in suites:
+        _show_comparisons(console, workdirs, correct(comparisons))
+    return 0
+
+
+def _suites(text: str | None) -> list[str]:
+    """The suites that a flag names."""
+    known = (*SUITES, SIGNIFICANCE)
+    names = list(known) if text == "all" else [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise cli.UsageError(f"--suite names some of {', '.join(known)}, or all; got {name!r}.")
+    return names
+
+
+def _options(values: Any) -> Options:
+    """Radii, steps and restarts of the attacks."""
+    found: dict[str, Any] = {}
+    for name in ("linf", "l2"):
+        if text := getattr(values, name):
+            found[name] = tuple(_number(name, part, float, 0) for part in text.split(","))
+    for name in ("steps", "restarts"):
+        if text := getattr(values, name):
+            found[name] = _number(name, text, int, 1)
+    return Options(**found)
+
+
+def _number(flag: str, text: str, kind: Callable[[str], Any], least: int) -> Any:
+    """A number of a flag."""
+    with contextlib.suppress(ValueError):
+        value = kind(text)
+        if not math.isnan(value) and value >= least:
+            return value
+    what = "numbers of at least 0, inf included," if kind is float else "a whole number of at least 1"
+    raise cli.UsageError(f"--{flag} must be {what} such as {'0.5,1,2' if kind is float else '20'}; got {text!r}.")
+
+
+def _say(console: Console) -> Callable[[str], None]:
+    """Prints a sentence that a user should see."""
+    return lambda sentence: console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _evaluate(workdir: epath.Path, task: Task, values: Any, console: Console) -> Report:
+    """Measures one workdir."""
     config = read_config(workdir)
     data = dataclasses.replace(
         config.data, raw_dir=values.raw_dir or config.data.raw_dir, data_dir=values.data_dir or config.data.data_dir
     )
     config = dataclasses.replace(config, data=data, population=PopulationConfig())
-
-    console = cli.console()
     with preparing(console) as progress:
         dataset = load(config, progress)
-    check_measurable(dataset, (split,))
-    lines = []
-    for part, found, epoch in _measured(config, dataset, workdir, split, console):
-        lines += found
-        if epoch < config.training.epochs:
-            name = cohort_name(part)
-            show(
-                console,
-                f"{name}: training is at epoch {epoch} of {config.training.epochs}; its figures are provisional.",
-            )
-    if not lines:
-        raise WorkdirError(f"{workdir} holds no checkpoint that can be read: train it first with launch.train.")
-    show_results(console, lines)
-    return 0
+    check_measurable(dataset, (task.split,))
+    return evaluate(config, dataset, workdir, task)
 
 
-def _measured(
-    config: Config, dataset: Dataset, workdir: epath.Path, split: str, console: Console
-) -> Iterator[tuple[Cohort, list[dict[str, Any]], int]]:
-    """Populations, their result lines and the epochs they were trained for; lines that are new are written."""
-    trainer = None
-    for part in parts(workdir, config):
-        if trainer is None or trainer.config != part.config:
-            # Without the vectors: what they became is in the checkpoint.
-            metric, buckets = METRICS[config.training.selection], trainer.buckets if trainer else None
-            trainer = build_trainer(part.config, dataset, None, metric, buckets=buckets)
-            explain = build_explain(trainer)
-        trainer = with_runs(trainer, part.runs)
-        restored = restore(trainer, workdir, lambda sentence: console.print(sentence, style="yellow", markup=False))
-        if restored is None:
-            continue
-        states, meta = restored
-        epoch, _, seconds = meta["position"]
-        measures = measure_split(trainer, explain, states.best_params, split)
-        lines = result_lines(trainer, states, split, measures, seconds)
-        known = read_lines(workdir, "results", cohort_name(part))
-        # Without any lines it is not finished, and whoever trains it measures it.
-        if known and split not in {line["split"] for line in known}:
-            write_lines(workdir, "results", cohort_name(part), known + lines)
-        yield part, lines, epoch
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar per population on a terminal; nothing elsewhere."""
+    if not console.is_terminal:
+        yield lambda part, texts, of: None
+        return
+    tasks: dict[str, Any] = {}
+    with Progress(console=console, transient=True) as bar:
+
+        def update(part: str, texts: int, of: int) -> None:
+            """How many texts of a population are measured."""
+            if part not in tasks:
+                tasks[part] = bar.add_task(part, total=of)
+            bar.update(tasks[part], completed=texts)
+
+        yield update
+
+
+def _show(console: Console, report: Report, split: str) -> None:
+    """Prints the tables of a workdir."""
+    show_results(console, report.lines)
+    title = results_title(report.lines)
+    for suite, lines in report.families.items():
+        rows, reasons = measure_table(lines)
+        console.print(results_table(f"{title}, {split}: {suite}", rows))
+        for sentence in reasons + (failed_checks(lines) if suite == "robustness" else []):
+            show(console, sentence)
+    if report.seconds:
+        parts = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in report.seconds.items())
+        show(console, f"seconds: {parts}; {sum(report.seconds.values()):.0f} in all.")
+
+
+def _compare(workdir: epath.Path, report: Report) -> list[dict[str, Any]]:
+    """Each technique at its setting that is best on dev against vanilla at its own."""
+    choices = best(read_lines(workdir, "results"))
+
+    def chosen(technique: str, reading: str | None) -> Measured | None:
+        """The runs of the setting that was chosen."""
+        for choice in choices:
+            if (choice.technique, choice.reading) == (technique, reading) and choice.setting is not None:
+                names = ("epsilon", "lambda", "learning_rate", "weight_decay")
+                for of in report.measured:
+                    same = (of.fields["technique"], of.fields["reading"]) == (technique, reading)
+                    if same and tuple(of.fields[name] for name in names) == tuple(choice.setting):
+                        return of
+        return None
+
+    against = chosen("vanilla", None)
+    if against is None:
+        raise cli.UsageError(
+            f"--suite=significance compares techniques with vanilla, and {workdir} has no vanilla that was measured on"
+            " dev and test: train it there, with --config.sweep.techniques=vanilla,... and launch.ablate."
+        )
+    others = [chosen(c.technique, c.reading) for c in choices if c.technique != "vanilla"]
+    return [line for of in others if of is not None for line in compare(of, against)]
+
+
+def _show_comparisons(console: Console, workdirs: Sequence[epath.Path], lines: list[dict[str, Any]]) -> None:
+    """Prints the comparisons, and writes them into every workdir."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    for workdir in workdirs:
+        write_atomically(workdir / "significance.jsonl", text)
+    if lines:
+        console.print(
+            results_table("difference from vanilla, each at its best setting on dev", comparison_table(lines))
+        )
+    else:
+        show(console, "There is nothing but vanilla to compare.")
 
 
 if __name__ == "__main__":

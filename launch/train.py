@@ -39,7 +39,7 @@ from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load, load_vectors
 from flax_attnat.data.vectors import Vectors
 from flax_attnat.evaluation.measure import check_measurable
-from flax_attnat.reporting.tables import summarise
+from flax_attnat.reporting.tables import predictions, summarise
 from flax_attnat.training.cluster import from_primary, is_primary
 from flax_attnat.training.loop import Progress, Stopped
 from flax_attnat.training.runs import Cohort, cohorts
@@ -137,7 +137,7 @@ def run(values: Any, config: Config, board: Callable[[Console], Board], tables: 
         except Stopped:
             show(console, f"Stopped; the same command goes on from here ({workdir}).")
             return 128 + (signals.received or signal.SIGTERM)
-    lines = from_primary(lambda: read_lines(workdir, "results"))
+    lines = predictions(from_primary(lambda: read_lines(workdir, "results")))
     code = report_frozen(console, lines)
     tables(console, lines)
     return code

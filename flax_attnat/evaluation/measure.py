@@ -202,7 +202,7 @@ def result_lines(
         defined = np.isfinite(correlation)
         lines.append(
             run_fields(trainer.config, what)
-            | {"split": split, "n": len(found.labels), "mark": trainer.dataset.mark}
+            | {"family": "prediction", "split": split, "n": len(found.labels), "mark": trainer.dataset.mark}
             | _prediction_fields(found.probability[run], found.labels, groups)
             | {
                 "pearson": float(np.mean(correlation[defined], dtype=np.float64)) if defined.any() else None,

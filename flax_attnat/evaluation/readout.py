@@ -24,7 +24,7 @@ def build_readout(model: Model, params: Params, encoded: Encoded) -> Readout:
 
     def readout(scores: Array) -> Array:
         """Logits `[B, C']`."""
-        return jnp.einsum("bt,btc->bc", masked_softmax(scores, encoded.mask), values) + bias
+        return jnp.einsum("bt,btc->bc", masked_softmax(scores, encoded.mask), values) + bias[None, :]
 
     return readout
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from flax_attnat.reporting.tables import FIGURES, PART, TWO_CLASSES, _mean_sd
+from flax_attnat.reporting.tables import FIGURES, PART, TWO_CLASSES, mean_sd, predictions
 
 DEV, TEST = "dev", "test"
 NEEDED = ("dataset", "technique", "split", "seed")
@@ -104,7 +104,8 @@ def best(lines: Iterable[Line], *, select: str | None = None) -> list[Choice]:
     lambda, learning rate and weight decay.
 
     Args:
-      lines: lines of `results.jsonl`, of one workdir or several; splits other than dev and test are not read.
+      lines: lines of `results.jsonl`, of one workdir or several; splits other than dev and test, and
+        lines of the evaluation suites, are not read.
       select: dev figure to choose by; None is "auc" for a dataset where every run that was not frozen has it on dev,
         else "accuracy".
 
@@ -121,7 +122,7 @@ def best(lines: Iterable[Line], *, select: str | None = None) -> list[Choice]:
     >>> [(choice.setting.epsilon, choice.dev.mean, choice.test["auc"].mean) for choice in best(lines)]
     [(1, 0.92, 0.9)]
     """
-    lines = _checked(lines)
+    lines = _checked(predictions(lines))
     _check_select(lines, select)
     searches = _searches(lines)
     figures = {name: select or _usual(lines, name) for name, _, _ in searches}
@@ -160,7 +161,7 @@ def table(choices: Iterable[Choice]) -> list[dict[str, str]]:
         row |= {"seeds": str(len(choice.seeds)), "chosen by": _reason(choice)}
         row |= {"left out": str(len(choice.left_out))} if any(of.left_out for of in choices) else {}
         for name, (title, scale, digits) in figures.items():
-            row[title] = _mean_sd(choice.test[name].values if name in choice.test else (), scale, digits)
+            row[title] = mean_sd(choice.test[name].values if name in choice.test else (), scale, digits)
         rows.append(row)
     return rows
 
@@ -295,4 +296,4 @@ def _reason(choice: Choice) -> str:
     if choice.setting is None:
         return "nothing: every setting left out"
     _, scale, digits = FIGURES.get(choice.select, (choice.select, 100, 1))
-    return f"dev {choice.select} {_mean_sd([choice.dev.mean], scale, digits)}"
+    return f"dev {choice.select} {mean_sd([choice.dev.mean], scale, digits)}"

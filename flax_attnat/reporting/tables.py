@@ -1,7 +1,7 @@
 """Result lines to rows of text: one per technique and split, means over seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,19 +10,21 @@ FIGURES = {"f1": ("F1", 100, 1), "accuracy": ("accuracy", 100, 1), "auc": ("AUC"
 TWO_CLASSES = ("f1", "auc")  # not defined for more: no column where no line has them
 PART = "accuracy_"  # accuracy of a part of the split, MultiNLI's matched pairs say
 
+Line = TypeVar("Line", bound=Mapping[str, Any])
+
 
 def summarise(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     """One row per technique, reading, epsilon, lambda and split, in the order of their first lines.
 
     Args:
-      lines: lines of `results.jsonl`.
+      lines: lines of `results.jsonl`; those of the evaluation suites are not read.
 
     Returns:
       Rows of text: the group (lambda where it is not 1, learning rate and weight decay where they differ), the number
       of seeds and texts, and each figure as `mean ± sd` over seeds (sd from two seeds on; "n/a" where no seed has the
       figure); all but Pearson in per cent.
     """
-    lines = list(lines)
+    lines = predictions(lines)
     known = {name for line in lines for name, value in line.items() if value is not None}
     figures = {name: form for name, form in FIGURES.items() if name in known or name not in TWO_CLASSES}
     figures |= {name: (name.removeprefix(PART), 100, 1) for name in sorted(known) if name.startswith(PART)}
@@ -40,12 +42,17 @@ def summarise(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
         row |= {"split": split}
         row |= {"seeds": str(len(members)), "n": f"{members[0]['n']:,}"}
         for field, (title, scale, digits) in figures.items():
-            row[title] = _mean_sd([line.get(field) for line in members], scale, digits)
+            row[title] = mean_sd([line.get(field) for line in members], scale, digits)
         rows.append(row)
     return rows
 
 
-def _mean_sd(values: Sequence[float | None], scale: float, digits: int) -> str:
+def predictions(lines: Iterable[Line]) -> list[Line]:
+    """The lines of `results.jsonl` that say how well runs predict; those of the evaluation suites are left out."""
+    return [line for line in lines if line.get("family", "prediction") == "prediction"]
+
+
+def mean_sd(values: Sequence[float | None], scale: float, digits: int) -> str:
     """`mean ± sd` of the values that are defined, scaled; "n/a" without any."""
     defined = scale * np.array([value for value in values if value is not None], np.float64)
     if not defined.size:

@@ -6,6 +6,7 @@ Every file is written under a temporary name and renamed (in a bucket: one put),
 import contextlib
 import fcntl
 import importlib.metadata
+import io
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from flax_attnat.allowed import ConfigError
@@ -158,15 +160,29 @@ def write_atomically(path: epath.PathLike, text: str) -> None:
     """Writes a text file under a temporary name beside it, then renames it; an object of a bucket is one put."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, text.encode())
+
+
+def _replace(path: epath.Path, content: bytes) -> None:
+    """Writes a file under a temporary name beside it, then renames it; an object of a bucket is one put."""
     if "://" in str(path):
-        path.write_text(text)
+        path.write_bytes(content)
         return
     temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
-        temporary.write_text(text)
+        temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_arrays(workdir: epath.PathLike, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes `instances/<name>.npz`, compressed; it holds no objects, so that nothing is ever unpickled."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    path = epath.Path(workdir) / "instances" / f"{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, buffer.getvalue())
 
 
 def _version(package: str) -> str:

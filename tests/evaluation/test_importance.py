@@ -1,11 +1,16 @@
-"""Gradient importance against finite differences in float64."""
+"""Gradient importance against finite differences, and leaving words out against shorter texts, in float64."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_attnat.evaluation.importance import explain_batch
+from flax_attnat.evaluation.importance import (
+    explain_batch,
+    gradient_importances,
+    leave_one_out,
+    leave_one_out_importance,
+)
 from tests.evaluation import reference
 from tests.models import reference as pairs
 from tests.models.small import as_batch, as_pairs, initial, small, small_pair
@@ -136,3 +141,140 @@ def test_a_pair_model_by_finite_differences_of_the_predicted_class(encoder, enti
             assert not found.importance[row].any()  # one possible class is certain whatever the words
         assert not found.importance[row, n:].any()
     assert len(predicted) > 1
+
+
+@pytest.mark.parametrize("encoder", ["average", "bilstm"])
+def test_three_kinds_of_gradient_equal_finite_differences(encoder):
+    """Attention constant or not, along the word vector or in all directions; one of one word, none of none."""
+    _, model = small("vanilla", encoder)
+    params = initial(model)
+    batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), 6, 11)
+    found = jax.device_get(jax.jit(lambda p, b: gradient_importances(model, p, b))(params, batch))
+    plain = jax.device_get(jax.jit(lambda p, b: explain_batch(model, p, b))(params, batch))
+    for a, b in zip(found, plain, strict=False):  # the first three are those of `explain_batch`
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    exact = reference.as_float64(jax.device_get(params))
+    for row, text in enumerate(TEXTS[:3]):
+        n = len(text)
+        attached = reference.explain(exact, text, detached=False)[2]
+        np.testing.assert_allclose(found.attached[row, :n], attached, atol=1e-5)
+        np.testing.assert_allclose(found.norm[row, :n], gradient_norms(exact, text), atol=1e-5)
+    for kind in (found.one_hot, found.attached, found.norm):
+        np.testing.assert_allclose(kind.sum(axis=-1), [1, 1, 1, 0], atol=1e-6)
+        assert kind[2, 0] == pytest.approx(1, abs=1e-6) and not kind[0, 5:].any()
+
+
+def gradient_norms(params, ids):
+    """`||dp/dw_t||` `[T]` over its sum with constant attention, each direction by a central difference."""
+    words = params["embedding"]["table"][np.asarray(ids)]
+    weights = reference.attention(params, words)
+    gradient = np.zeros_like(words)
+    for place in np.ndindex(words.shape):
+        step = np.zeros_like(words)
+        step[place] = 1e-6
+        ahead, behind = (reference.probability(params, words + sign * step, weights) for sign in (1, -1))
+        gradient[place] = ahead - behind
+    norms = np.linalg.norm(gradient, axis=-1)
+    return norms / norms.sum()
+
+
+def test_gradients_of_a_certain_prediction_keep_their_norms():
+    """The squares of a gradient of 1e-26 are 0 in float32, its importances are those of a gradient of 1."""
+    _, model = small("vanilla", "average")
+    params = initial(model)
+    batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), 6)
+    gradients = jax.jit(lambda p: gradient_importances(model, p, batch))
+    plain = gradients(params)
+    for bias in (-60.0, 60.0):
+        found = gradients(params | {"output": params["output"] | {"bias": jnp.array([bias])}})
+        for name in ("one_hot", "attached", "norm"):
+            np.testing.assert_allclose(getattr(found, name), getattr(plain, name), rtol=1e-3, atol=1e-5)
+
+
+def test_leaving_out_equals_the_shorter_text():
+    """Every word of every text, the only one included; padding, whatever stands there, changes nothing."""
+    for encoder in ("average", "bilstm"):
+        _, model = small("vanilla", encoder)
+        params = initial(model)
+        exact = reference.as_float64(jax.device_get(params))
+
+        def predict(ids, exact=exact):
+            """p(class 1); of an empty text, that of the bias."""
+            if not ids:
+                return float(reference.sigmoid(exact["output"]["bias"])[0])
+            return reference.explain(exact, ids)[0]
+
+        for width, padding in ((5, 0), (8, 11)):
+            batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), width, padding)
+            found, without = jax.jit(lambda p, b, m=model: leave_one_out(m, p, b))(params, batch)
+            for row, text in enumerate(TEXTS):
+                whole = predict(text)
+                shorter = [predict(text[:t] + text[t + 1 :]) for t in range(len(text))]
+                np.testing.assert_allclose(found[row], [1 - whole, whole], atol=1e-5)
+                np.testing.assert_allclose(without[row, : len(text), 1], shorter, atol=1e-5)
+                np.testing.assert_array_equal(without[row, len(text) :], np.tile(found[row], (width - len(text), 1)))
+                mask = jnp.arange(width)[None, :] < len(text)
+                change = leave_one_out_importance(found[row][None], without[row][None], mask)[0]
+                np.testing.assert_allclose(change[: len(text)], np.abs(np.array(shorter) - whole), atol=1e-5)
+                assert not change[len(text) :].any()
+
+
+def test_leaving_out_of_a_batch_one_word_wide():
+    """The only column: every word leaves an empty text."""
+    _, model = small("vanilla")
+    batch = as_batch([[6], []], [1, 0], [1.0] * 2, 1)
+    _, without = jax.jit(lambda p, b: leave_one_out(model, p, b))(initial(model), batch)
+    bias = np.asarray(initial(model)["output"]["bias"], np.float64)[0]
+    np.testing.assert_allclose(without[:, 0, 1], [1 / (1 + np.exp(-bias))] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("entities", [False, True])
+def test_leaving_out_words_of_a_passage(entities):
+    """The query stays; a class whose only word goes becomes impossible."""
+    _, model = small_pair("vanilla", entities=entities)
+    params = initial(model)
+    passages, queries = [[3, 5, 4, 9, 2], [4, 3], [6, 3, 6, 5], [5], []], [[6, 2], [9], [], [3, 3, 4], [2]]
+    batch = as_pairs(passages, queries, [0] * 5, [1.0] * 5, (7, 4))
+    found, without = jax.jit(lambda p, b: leave_one_out(model, p, b))(params, batch)
+    exact = float64(params)
+
+    def predict(passage, query):
+        """Probabilities `[C]`; zeros where no class is possible."""
+        named = {{3: 0, 4: 1, 9: 1, 5: 2}.get(word) for word in passage}
+        possible = np.array([not entities or c in named for c in range(3)])
+        logits = pairs.forward(exact, passage, query)[1]
+        return softmax(np.where(possible, logits, -np.inf)) if possible.any() else np.zeros(3)
+
+    for row, (passage, query) in enumerate(zip(passages, queries, strict=True)):
+        np.testing.assert_allclose(found[row], predict(passage, query), atol=1e-5)
+        for t in range(len(passage)):
+            shorter = predict(passage[:t] + passage[t + 1 :], query)
+            np.testing.assert_allclose(without[row, t], shorter, atol=1e-5)
+        np.testing.assert_array_equal(without[row, len(passage) :], np.tile(found[row], (7 - len(passage), 1)))
+
+
+def test_runs_at_once_equal_runs_alone_and_a_broken_one_harms_no_other():
+    """Two runs and one of NaN; the loop over words asks no run whether to go on."""
+    _, model = small("vanilla", "average")
+    runs = [initial(model), initial(model, 1), jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), initial(model))]
+    batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), 6)
+
+    def measure(params, batch):
+        """Everything of one run."""
+        probability, without = leave_one_out(model, params, batch)
+        mask = jnp.arange(6)[None, :] < batch.length[:, None]
+        change = leave_one_out_importance(probability, without, mask)
+        return change, without, gradient_importances(model, params, batch)
+
+    many, stacked = jax.vmap(measure, in_axes=(0, None)), jax.tree.map(lambda *x: jnp.stack(x), *runs)
+    together = jax.jit(many)(stacked, batch)
+    alone = jax.jit(measure)
+    for run, params in enumerate(runs):
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone(params, batch)), strict=True):
+            np.testing.assert_allclose(a[run], b, atol=1e-6)
+    change, without, gradients = together
+    assert np.isnan(without[2]).all() and np.isnan(change[2, 0, :5]).all() and not change[2, 0, 5:].any()
+    for kind in (gradients.one_hot, gradients.attached, gradients.norm):
+        assert np.isnan(kind[2, 0, :5]).all() and np.isfinite(kind[:2]).all()
+    loops = [e for e in jax.make_jaxpr(many)(stacked, batch).eqns if e.primitive.name == "while"]
+    assert [[e.primitive.name for e in loop.params["cond_jaxpr"].eqns] for loop in loops] == [["lt"]]
