@@ -53,7 +53,7 @@ def compare(measured: Measured, against: Measured) -> list[dict[str, Any]]:
             np.array([np.nan if (value := of.figures[figure][place]) is None else value for place in places])
             for of, places in ((measured, ours), (against, theirs))
         ]
-        if np.isnan(values).all():
+        if any(np.isnan(of).all() for of in values):
             continue
         if figure == "pearson":
             texts = paired_bootstrap_mean(measured.pearson[ours].mean(axis=0), against.pearson[theirs].mean(axis=0))
