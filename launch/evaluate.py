@@ -15,6 +15,7 @@ Flags:
                        robustness        accuracy under attacks on the attention scores, what is certified, and under
                                          deleted words
                        significance      each technique against vanilla, at its setting that is best on dev
+  --against=NAME       the technique that significance compares the others with (default vanilla)
   --linf=R[,R]         radii of the attacks under the largest change of a score; 0 and inf are allowed
   --l2=R[,R]           radii under the Euclidean norm
   --steps=N            gradient steps of an attack (default 20)
@@ -44,7 +45,7 @@ from rich.progress import Progress
 from flax_attnat.config import PopulationConfig
 from flax_attnat.data.load import load
 from flax_attnat.evaluate import Report, Task, evaluate
-from flax_attnat.evaluation.comparison import Measured, compare, correct
+from flax_attnat.evaluation.comparison import compare, correct
 from flax_attnat.evaluation.measure import check_measurable
 from flax_attnat.evaluation.suite import SUITES, Options
 from flax_attnat.reporting.measures import comparison_table, failed_checks, measure_table
@@ -58,6 +59,7 @@ FLAGS = {
     "workdir": "workdirs of launch.train or launch.ablate",
     "split": "train, dev or test",
     "suite": "what is measured besides",
+    "against": "technique",
     "linf": "radii",
     "l2": "radii",
     "steps": "of an attack",
@@ -84,9 +86,9 @@ def main(argv: Sequence[str]) -> int:
             report = _evaluate(workdir, task, values, console)
         _show(console, report, split)
         if SIGNIFICANCE in suites:
-            comparisons += _compare(workdir, report)
+            comparisons += _compare(workdir, report, values.against or "vanilla")
     if SIGNIFICANCE in suites:
-        _show_comparisons(console, workdirs, correct(comparisons))
+        _show_comparisons(console, workdirs, correct(comparisons), values.against or "vanilla")
     return 0
 
 
@@ -172,42 +174,38 @@ def _show(console: Console, report: Report, split: str) -> None:
         show(console, f"seconds: {parts}; {sum(report.seconds.values()):.0f} in all.")
 
 
-def _compare(workdir: epath.Path, report: Report) -> list[dict[str, Any]]:
-    """Each technique at its setting that is best on dev against vanilla at its own."""
-    choices = best(read_lines(workdir, "results"))
-
-    def chosen(technique: str, reading: str | None) -> Measured | None:
-        """The runs of the setting that was chosen."""
-        for choice in choices:
-            if (choice.technique, choice.reading) == (technique, reading) and choice.setting is not None:
-                names = ("epsilon", "lambda", "learning_rate", "weight_decay")
-                for of in report.measured:
-                    same = (of.fields["technique"], of.fields["reading"]) == (technique, reading)
-                    if same and tuple(of.fields[name] for name in names) == tuple(choice.setting):
-                        return of
-        return None
-
-    against = chosen("vanilla", None)
-    if against is None:
+def _compare(workdir: epath.Path, report: Report, against: str) -> list[dict[str, Any]]:
+    """Each technique at its setting that is best on dev against one of them at its own."""
+    names = ("technique", "reading", "epsilon", "lambda", "learning_rate", "weight_decay")
+    settings = {tuple(of.fields[name] for name in names): of for of in report.measured}
+    chosen = [
+        settings[choice.technique, choice.reading, *choice.setting]
+        for choice in best(read_lines(workdir, "results"))
+        if choice.setting is not None and (choice.technique, choice.reading, *choice.setting) in settings
+    ]
+    reference = next((of for of in chosen if of.fields["technique"] == against), None)
+    if reference is None:
         raise cli.UsageError(
-            f"--suite=significance compares techniques with vanilla, and {workdir} has no vanilla that was measured on"
-            " dev and test: train it there, with --config.sweep.techniques=vanilla,... and launch.ablate."
+            f"--suite=significance compares techniques with {against}, and {workdir} has no {against} that was measured"
+            f" on dev and test: train it there, with --config.sweep.techniques={against},... and launch.ablate, or name"
+            " another technique by --against."
         )
-    others = [chosen(c.technique, c.reading) for c in choices if c.technique != "vanilla"]
-    return [line for of in others if of is not None for line in compare(of, against)]
+    return [line for of in chosen if of is not reference for line in compare(of, reference)]
 
 
-def _show_comparisons(console: Console, workdirs: Sequence[epath.Path], lines: list[dict[str, Any]]) -> None:
+def _show_comparisons(
+    console: Console, workdirs: Sequence[epath.Path], lines: list[dict[str, Any]], against: str
+) -> None:
     """Prints the comparisons, and writes them into every workdir."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
     for workdir in workdirs:
         write_atomically(workdir / "significance.jsonl", text)
     if lines:
         console.print(
-            results_table("difference from vanilla, each at its best setting on dev", comparison_table(lines))
+            results_table(f"difference from {against}, each at its best setting on dev", comparison_table(lines))
         )
     else:
-        show(console, "There is nothing but vanilla to compare.")
+        show(console, f"There is nothing but {against} to compare.")
 
 
 if __name__ == "__main__":
