@@ -108,14 +108,9 @@ def erase(
     words = model.embed(params, batch)
     shape = importance.shape
     sources = importance.reshape(-1, *shape[-2:])
-    if MODE == "map":
-        found = jax.lax.map(lambda one: _erase_by(model, params, batch, words, probability, one, without), sources)
-    else:
-        found = jax.vmap(lambda one: _erase_by(model, params, batch, words, probability, one, without))(sources)
+    # One after another: on a CPU, side by side takes half as long again.
+    found = jax.lax.map(lambda one: _erase_by(model, params, batch, words, probability, one, without), sources)
     return Erasure(*(figure.reshape(*shape[:-1], len(SHARES)) for figure in found))
-
-
-MODE = "map"
 
 
 def aopc(figures: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from flax_attnat.evaluation.erasure import SHARES
+from flax_attnat.evaluation.erasure import SHARES, aopc
 from flax_attnat.evaluation.interventions import by_largest_attention, seed_divergence
 from flax_attnat.evaluation.robustness import Attacked, checks
 from flax_attnat.evaluation.significance import summary
@@ -81,7 +81,7 @@ def _faithfulness(rows: Rows, options: Options) -> dict[str, Any]:
         for measure in ("comprehensiveness", "sufficiency"):
             values = rows[f"{measure}_{source}"]
             by_share = [summary(values[:, place])["mean"] for place in range(len(SHARES))]
-            line[f"{measure}_{source}"] = summary(np.mean(values, axis=-1)) | {"by_share": by_share}
+            line[f"{measure}_{source}"] = summary(np.asarray(aopc(jnp.asarray(values)))) | {"by_share": by_share}
     for source in SOURCES:
         for measure in PLAUSIBILITIES:
             name = f"{measure}_{source}"
