@@ -4,6 +4,7 @@ The runs of one technique and reading are a cohort. A cohort that is too large f
 is kept in `cut.json`, so that a resumed training has the same populations and with them the same figures.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -18,9 +19,8 @@ from flax_attnat.evaluation.measure import Explain, build_explain, measure_split
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.cluster import from_primary, is_primary, largest
 from flax_attnat.training.loop import Progress, Stopped, fit
-from flax_attnat.training.memory import OUT_OF_MEMORY, OutOfMemory, most_runs
+from flax_attnat.training.memory import OUT_OF_MEMORY, OutOfMemory, TooLarge, most_runs, with_fewer_rows
 from flax_attnat.training.mesh import make_mesh
-from flax_attnat.training.population import EVALUATION_ROWS
 from flax_attnat.training.runs import Cohort, cohort_name, cohorts, cut, even_sizes
 from flax_attnat.training.saved import Trained, finish, forget, remove_checkpoints, restore_trained
 from flax_attnat.training.trainer import Trainer, build_trainer, put_buckets, with_runs
@@ -41,10 +41,6 @@ class Watch(NamedTuple):
     progress: Callable[[Cohort, Progress | None], None] = lambda cohort, progress: None
     stop: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = print
-
-
-class TooLarge(RuntimeError):
-    """The devices ran out of memory."""
 
 
 def train_all(
@@ -137,13 +133,8 @@ def _measure_part(
     for split in MEASURED:
         if largest(watch.stop())[0]:
             raise Stopped
-        for width in (EVALUATION_ROWS, EVALUATION_ROWS // 8, 1):
-            try:
-                found = measure_split(trainer, explain, trained.best_params, split, width)
-                break
-            except jax.errors.JaxRuntimeError as error:
-                if OUT_OF_MEMORY not in str(error) or width == 1:
-                    raise
+        measure = functools.partial(measure_split, trainer, explain, trained.best_params, split)
+        found = with_fewer_rows(measure)
         lines += result_lines(trainer, trained, split, found, seconds)
     if is_primary():
         write_lines(workdir, "results", cohort_name(trainer.cohort), lines)

@@ -1,22 +1,23 @@
 """Measures what a workdir holds: the figures of every run, the suites, and how techniques compare. Trains nothing."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from etils import epath
 
 from flax_attnat.ablation import parts
 from flax_attnat.config import Config
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.evaluation.comparison import Measured
-from flax_attnat.evaluation.families import family_lines
+from flax_attnat.evaluation.families import MEASURES_VERSION, RUN_FIELDS, family_lines
 from flax_attnat.evaluation.measure import Explain, Measures, build_explain, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.evaluation.suite import Found, Options, Stages, build_stages, run_suites
-from flax_attnat.training.memory import OUT_OF_MEMORY
-from flax_attnat.training.population import EVALUATION_ROWS
-from flax_attnat.training.runs import Cohort, cohort_name
+from flax_attnat.training.memory import with_fewer_rows
+from flax_attnat.training.runs import Cohort, Run, cohort_name
 from flax_attnat.training.saved import restore
 from flax_attnat.training.trainer import Trainer, build_trainer, with_runs
 from flax_attnat.training.workdir import WorkdirError, read_lines, write_arrays, write_lines
@@ -34,6 +35,7 @@ class Task(NamedTuple):
       options: of the attacks.
       say: told what the user should know.
       progress: `progress(part, texts, of)` while the suites run.
+      write: whether what is new is kept.
     """
 
     split: str = "test"
@@ -41,6 +43,7 @@ class Task(NamedTuple):
     options: Options = Options()
     say: Callable[[str], None] = print
     progress: Callable[[str, int, int], None] = lambda part, texts, of: None
+    write: bool = True
 
 
 class Report(NamedTuple):
@@ -82,114 +85,163 @@ def evaluate(config: Config, dataset: Dataset, workdir: epath.PathLike, task: Ta
 
     Raises:
       WorkdirError: there is nothing trained, or it was trained on other data.
+      TooLarge: the memory is too small for a single text.
     """
     report = Report([], {suite: [] for suite in task.suites}, {}, [])
     compiled: dict[tuple[bool, bool], _Compiled] = {}
-    trainer = None
+    grouped: dict[str, list[Cohort]] = {}
     for part in parts(workdir, config):
-        if trainer is None or trainer.config != part.config:
-            # Without the vectors: what they became is in the checkpoint.
-            metric, buckets = METRICS[config.training.selection], trainer.buckets if trainer else None
-            trainer = build_trainer(part.config, dataset, None, metric, buckets=buckets)
-        trainer = with_runs(trainer, part.runs)
-        restored = restore(trainer, workdir, task.say)
-        if restored is None:
-            continue
-        states, meta = restored
-        epoch, _, seconds = meta["position"]
-        if epoch < config.training.epochs:
-            task.say(
-                f"{cohort_name(part)}: training is at epoch {epoch} of {config.training.epochs}; its figures are"
-                " provisional."
-            )
-        technique = part.config.technique
-        # Nothing else in a configuration that several techniques share changes what a model computes.
+        grouped.setdefault(cohort_name(Cohort(part.config, ())), []).append(part)
+    trainer = None
+    for members in grouped.values():
+        # Without the vectors: what they became is in the checkpoint.
+        metric, buckets = METRICS[config.training.selection], trainer.buckets if trainer else None
+        trainer = build_trainer(members[0].config, dataset, None, metric, buckets=buckets)
+        technique = trainer.config.technique
+        # Nothing else in which techniques of a workdir differ changes what a model computes.
         same = (technique.startswith("word_"), technique == "uniform")
         if same not in compiled:
             compiled[same] = _Compiled(build_explain(trainer), build_stages(trainer, task.options))
-        measures = measure_split(trainer, compiled[same].explain, states.best_params, task.split)
-        lines = result_lines(trainer, states, task.split, measures, seconds)
-        finished = _write_new(workdir, part, task.split, lines)
-        report.lines.extend(lines)
-        report.measured.extend(_settings(trainer, lines, measures))
-        _measure_suites(trainer, compiled[same].stages, states.best_params, workdir, task, report, keep=finished)
+        measured = [
+            found
+            for part in members
+            if (found := _measure_part(with_runs(trainer, part.runs), compiled[same].explain, workdir, task))
+        ]
+        if measured:
+            _add(report, measured, compiled[same].stages, workdir, task)
     if not report.lines:
         raise WorkdirError(f"{workdir} holds no checkpoint that can be read: train it first with launch.train.")
     return report
 
 
-def _write_new(workdir: epath.PathLike, part: Cohort, split: str, lines: list[Line]) -> bool:
-    """Writes the lines of a split that has none; returns whether the population is finished.
+class _Part(NamedTuple):
+    """A population and its figures.
 
-    Without any lines it is not finished, and whoever trains it measures it.
+    Attributes:
+      trainer: of its runs.
+      params: their best parameters.
+      measures: what their lines are made of.
+      lines: one per run.
+      finished: whether it is trained to the end and measured.
     """
-    known = read_lines(workdir, "results", cohort_name(part))
-    if known and split not in {line["split"] for line in known}:
-        write_lines(workdir, "results", cohort_name(part), known + lines)
-    return bool(known)
+
+    trainer: Trainer
+    params: Params
+    measures: Measures
+    lines: list[Line]
+    finished: bool
 
 
-def _measure_suites(
-    trainer: Trainer,
-    compiled: Stages,
-    params: Params,
-    workdir: epath.PathLike,
-    task: Task,
-    report: Report,
-    *,
-    keep: bool,
-) -> None:
-    """Adds a population's lines of every suite to the report, measured now or before."""
-    names = {suite: f"{cohort_name(trainer.cohort)}.{task.split}.{suite}" for suite in task.suites}
-    known = {suite: read_lines(workdir, "results", name) for suite, name in names.items()}
-    asked = task.options.fields()
-    new = [s for s, lines in known.items() if not lines or any(lines[0].get(k, v) != v for k, v in asked.items())]
+def _measure_part(trainer: Trainer, explain: Explain, workdir: epath.PathLike, task: Task) -> _Part | None:
+    """The figures of a population, whose lines are written if the split has none; None if there is no checkpoint."""
+    restored = restore(trainer, workdir, task.say)
+    if restored is None:
+        return None
+    states, meta = restored
+    epoch, _, seconds = meta["position"]
+    name, epochs = cohort_name(trainer.cohort), trainer.config.training.epochs
+    if epoch < epochs:
+        task.say(f"{name}: training is at epoch {epoch} of {epochs}; its figures are provisional.")
+    measures = with_fewer_rows(lambda width: measure_split(trainer, explain, states.best_params, task.split, width))
+    lines = result_lines(trainer, states, task.split, measures, seconds)
+    known = read_lines(workdir, "results", name)
+    # Without any lines it is not finished, and whoever trains it measures it.
+    if known and task.write and task.split not in {line["split"] for line in known}:
+        write_lines(workdir, "results", name, known + lines)
+    return _Part(trainer, states.best_params, measures, lines, bool(known))
+
+
+def _add(report: Report, members: Sequence[_Part], stages: Stages, workdir: epath.PathLike, task: Task) -> None:
+    """Adds the populations of a cohort to the report: their lines, those of the suites, and what is to be compared."""
+    runs = [run for part in members for run in part.trainer.runs]
+    lines = [line for part in members for line in part.lines]
+    report.lines.extend(lines)
+    report.measured.extend(_settings(runs, lines, [part.measures for part in members]))
+    name = cohort_name(Cohort(members[0].trainer.config, tuple(runs)))
+    names = {suite: f"{name}.{task.split}.{suite}" for suite in task.suites}
+    known = {suite: read_lines(workdir, "results", file) for suite, file in names.items()}
+    new = [suite for suite, before in known.items() if not _is_current(before, lines, task.options)]
     if new:
-        found = _run(trainer, compiled, params, task, new)
-        for suite, lines in family_lines(trainer, task.split, found, task.options).items():
-            known[suite] = lines
-            if keep:
-                write_arrays(workdir, names[suite], found.arrays[suite])
-                write_lines(workdir, "results", names[suite], lines)
-        for stage, seconds in found.seconds.items():
-            report.seconds[stage] = report.seconds.get(stage, 0.0) + seconds
-    for suite, lines in known.items():
-        report.families[suite].extend(lines)
+        found = _run(members, stages, task, new)
+        began = time.monotonic()
+        for suite, made in family_lines(lines, runs, found, task.options).items():
+            known[suite] = made
+            if task.write and all(part.finished for part in members):
+                write_arrays(workdir, names[suite], found.arrays[suite] | _index(members[0].trainer, task, runs))
+                write_lines(workdir, "results", names[suite], made)
+        seconds = found.seconds | {"summaries": time.monotonic() - began}
+        for stage, value in seconds.items():
+            report.seconds[stage] = report.seconds.get(stage, 0.0) + value
+    for suite, of_suite in known.items():
+        report.families[suite].extend(of_suite)
 
 
-def _run(trainer: Trainer, compiled: Stages, params: Params, task: Task, suites: Sequence[str]) -> Found:
-    """The suites of a population, with fewer texts at once where the memory is too small."""
-    name, texts = cohort_name(trainer.cohort), len(trainer.dataset.splits[task.split].labels)
-    for width in (EVALUATION_ROWS, EVALUATION_ROWS // 8, 1):
-        done = 0
+def _is_current(before: Sequence[Line], lines: Sequence[Line], options: Options) -> bool:
+    """Whether lines of a suite say what would be measured now of the runs of these lines of predictions."""
+    if len(before) != len(lines):
+        return False
+    asked = options.fields() | {"measures_version": MEASURES_VERSION}
+    return all(
+        all(old[name] == now[name] for name in RUN_FIELDS) and all(old.get(k, v) == v for k, v in asked.items())
+        for old, now in zip(before, lines, strict=True)
+    )
 
-        def progress(rows: int) -> None:
-            """Adds the texts of a batch."""
-            nonlocal done
-            done += rows
-            task.progress(name, done, texts)
 
-        try:
-            with jax.default_matmul_precision(trainer.config.training.matmul_precision):
+def _index(trainer: Trainer, task: Task, runs: Sequence[Run]) -> dict[str, np.ndarray]:
+    """What rows and runs of the arrays are: `length` and `label` `[N]`, and `seed` and `epsilon` `[R]`."""
+    split = trainer.dataset.splits[task.split]
+    return {
+        "length": np.array([len(tokens) for tokens in split.tokens], np.int32),
+        "label": np.asarray(split.labels),
+        "seed": np.array([run.seed for run in runs]),
+        "epsilon": np.array([run.epsilon for run in runs]),
+    }
+
+
+def _run(members: Sequence[_Part], stages: Stages, task: Task, suites: Sequence[str]) -> Found:
+    """The suites of a cohort, population by population, with fewer texts at once where the memory is too small."""
+    found = []
+    for part in members:
+        name, texts = cohort_name(part.trainer.cohort), len(part.measures.labels)
+
+        def attempt(width: int, part: _Part = part, name: str = name, texts: int = texts) -> Found:
+            """All texts, so many at once."""
+            with jax.default_matmul_precision(part.trainer.config.training.matmul_precision):
                 return run_suites(
-                    trainer, compiled, params, task.split, suites, task.options, width=width, progress=progress
+                    part.trainer,
+                    stages,
+                    part.params,
+                    task.split,
+                    suites,
+                    task.options,
+                    width=width,
+                    progress=lambda done: task.progress(name, done, texts),
                 )
-        except jax.errors.JaxRuntimeError as error:
-            if OUT_OF_MEMORY not in str(error) or width == 1:
-                raise
-    raise AssertionError("the last width returns or raises")
+
+        found.append(with_fewer_rows(attempt))
+    first = found[0]
+    arrays = {
+        suite: {
+            column: np.concatenate([each.arrays[suite][column] for each in found]) for column in first.arrays[suite]
+        }
+        for suite in suites
+    }
+    seconds = {stage: sum(each.seconds[stage] for each in found) for stage in first.seconds}
+    return first._replace(arrays=arrays, seconds=seconds)
 
 
-def _settings(trainer: Trainer, lines: Sequence[Line], measures: Measures) -> list[Measured]:
-    """The runs of a population by setting, each with what a comparison reads."""
-    settings: dict[tuple, list[int]] = {}
-    for place, run in enumerate(trainer.runs):
+def _settings(runs: Sequence[Run], lines: Sequence[Line], measures: Sequence[Measures]) -> list[Measured]:
+    """The runs of a cohort by setting, each with what a comparison reads."""
+    probability = np.concatenate([each.probability for each in measures])
+    pearson = np.concatenate([each.pearson for each in measures])
+    settings: dict[Run, list[int]] = {}
+    for place, run in enumerate(runs):
         settings.setdefault(run._replace(seed=0), []).append(place)
     found = []
     for places in settings.values():
-        places = sorted(places, key=lambda place: trainer.runs[place].seed)
-        figures = {name: [lines[place][name] for place in places] for name in ("f1", "accuracy", "pearson")}
-        seeds = tuple(trainer.runs[place].seed for place in places)
-        probability, pearson = measures.probability[places], measures.pearson[places]
-        found.append(Measured(lines[places[0]], seeds, probability, pearson, measures.labels, figures))
+        places = sorted(places, key=lambda place: runs[place].seed)
+        figures = {name: [lines[place][name] for place in places] for name in ("f1", "accuracy")}
+        seeds = tuple(runs[place].seed for place in places)
+        labels = measures[0].labels
+        found.append(Measured(lines[places[0]], seeds, probability[places], pearson[places], labels, figures))
     return found

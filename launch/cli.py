@@ -50,11 +50,11 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
       main: does the work and returns the exit code.
       argv: program name and arguments; None: those of the process.
     """
-    from flax_attnat.ablation import TooLarge
     from flax_attnat.data.errors import DataError
     from flax_attnat.reporting.results import ResultsError
     from flax_attnat.training.checkpoint import CheckpointError
     from flax_attnat.training.cluster import ClusterError
+    from flax_attnat.training.memory import TooLarge
     from flax_attnat.training.workdir import WorkdirError
 
     if argv is None:

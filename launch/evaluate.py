@@ -25,7 +25,8 @@ Flags:
 
 Prints tables: a column per technique and setting, mean ± sd over seeds. Nothing is trained, and what was measured
 before is shown as it is. results.jsonl gets a line per run and suite; instances/ gets arrays with a row per text
-(NumPy .npz); significance.jsonl gets the comparisons, corrected over the workdirs given (Holm).
+(NumPy .npz); significance.jsonl gets the comparisons, corrected over the workdirs given (Holm). It is one process and
+joins no others.
 
 Exit codes: 0 done, 2 the workdir or its data cannot be used.
 """
@@ -42,18 +43,19 @@ from etils import epath
 from rich.console import Console
 from rich.progress import Progress
 
+from flax_attnat.allowed import CONTROLS, TECHNIQUES
 from flax_attnat.config import PopulationConfig
 from flax_attnat.data.load import load
 from flax_attnat.evaluate import Report, Task, evaluate
 from flax_attnat.evaluation.comparison import compare, correct
 from flax_attnat.evaluation.measure import check_measurable
 from flax_attnat.evaluation.suite import SUITES, Options
-from flax_attnat.reporting.measures import comparison_table, failed_checks, measure_table
+from flax_attnat.reporting.measures import check_lines, comparison_table, measure_table
 from flax_attnat.reporting.results import best
-from flax_attnat.training.workdir import read_config, read_lines, write_atomically
+from flax_attnat.training.workdir import WorkdirError, locked, read_config, read_lines, write_atomically
 from launch import cli
 from launch.display import preparing, results_table, show
-from launch.train import results_title, show_results
+from launch.train import report_frozen, results_title, show_results
 
 FLAGS = {
     "workdir": "workdirs of launch.train or launch.ablate",
@@ -76,19 +78,20 @@ def main(argv: Sequence[str]) -> int:
     values = cli.flag_values(argv, FLAGS, config=False)
     workdirs = [cli.open_workdir(name) for name in (values.workdir or "").split(",")]
     split, suites, options = values.split or "test", _suites(values.suite), _options(values)
-    if split not in SPLITS:
-        raise cli.UsageError(f"--split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}; got {split!r}.")
+    against = values.against or "vanilla"
+    for flag, value, known in (("split", split, SPLITS), ("against", against, TECHNIQUES + CONTROLS)):
+        if value not in known:
+            raise cli.UsageError(f"--{flag} must be {', '.join(known[:-1])} or {known[-1]}; got {value!r}.")
     console = cli.console()
     comparisons: list[dict[str, Any]] = []
     for workdir in workdirs:
-        with _progress(console) as progress:
-            task = Task(split, [suite for suite in SUITES if suite in suites], options, _say(console), progress)
-            report = _evaluate(workdir, task, values, console)
+        task = Task(split, [suite for suite in SUITES if suite in suites], options, _say(console))
+        report = _evaluate(workdir, task, values, console)
         _show(console, report, split)
         if SIGNIFICANCE in suites:
-            comparisons += _compare(workdir, report, values.against or "vanilla")
+            comparisons += _compare(workdir, report, against, task.say)
     if SIGNIFICANCE in suites:
-        _show_comparisons(console, workdirs, correct(comparisons), values.against or "vanilla")
+        _show_comparisons(console, workdirs, correct(comparisons), split, against)
     return 0
 
 
@@ -136,10 +139,18 @@ def _evaluate(workdir: epath.Path, task: Task, values: Any, console: Console) ->
         config.data, raw_dir=values.raw_dir or config.data.raw_dir, data_dir=values.data_dir or config.data.data_dir
     )
     config = dataclasses.replace(config, data=data, population=PopulationConfig())
+    cli.keep_programs(workdir)
     with preparing(console) as progress:
         dataset = load(config, progress)
     check_measurable(dataset, (task.split,))
-    return evaluate(config, dataset, workdir, task)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(workdir))
+        except WorkdirError as error:
+            task.say(f"{error} Figures are shown, and not kept.")
+            task = task._replace(write=False)
+        bar = stack.enter_context(_progress(console))
+        return evaluate(config, dataset, workdir, task._replace(progress=bar))
 
 
 @contextlib.contextmanager
@@ -162,50 +173,55 @@ def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 def _show(console: Console, report: Report, split: str) -> None:
     """Prints the tables of a workdir."""
+    report_frozen(console, report.lines)
     show_results(console, report.lines)
     title = results_title(report.lines)
     for suite, lines in report.families.items():
         rows, reasons = measure_table(lines)
         console.print(results_table(f"{title}, {split}: {suite}", rows))
-        for sentence in reasons + (failed_checks(lines) if suite == "robustness" else []):
+        for sentence in reasons + (check_lines(lines) if suite == "robustness" else []):
             show(console, sentence)
     if report.seconds:
         parts = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in report.seconds.items())
         show(console, f"seconds: {parts}; {sum(report.seconds.values()):.0f} in all.")
 
 
-def _compare(workdir: epath.Path, report: Report, against: str) -> list[dict[str, Any]]:
+def _compare(workdir: epath.Path, report: Report, against: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Each technique at its setting that is best on dev against one of them at its own."""
     names = ("technique", "reading", "epsilon", "lambda", "learning_rate", "weight_decay")
     settings = {tuple(of.fields[name] for name in names): of for of in report.measured}
-    chosen = [
-        settings[choice.technique, choice.reading, *choice.setting]
-        for choice in best(read_lines(workdir, "results"))
-        if choice.setting is not None and (choice.technique, choice.reading, *choice.setting) in settings
-    ]
+    chosen = []
+    for choice in best(read_lines(workdir, "results")):
+        if choice.setting is None:
+            reasons = "; ".join(sorted({out.reason for out in choice.left_out}))
+            say(f"{workdir}: {choice.technique} is not compared: every setting was left out ({reasons}).")
+        elif (of := settings.get((choice.technique, choice.reading, *choice.setting))) is not None:
+            chosen.append(of)
     reference = next((of for of in chosen if of.fields["technique"] == against), None)
     if reference is None:
-        raise cli.UsageError(
-            f"--suite=significance compares techniques with {against}, and {workdir} has no {against} that was measured"
-            f" on dev and test: train it there, with --config.sweep.techniques={against},... and launch.ablate, or name"
-            " another technique by --against."
+        say(
+            f"{workdir}: nothing is compared: it has no {against} that was measured on dev and test. Train it there"
+            f" with launch.ablate and --config.sweep.techniques={against},..., or name another technique by --against."
         )
-    return [line for of in chosen if of is not reference for line in compare(of, reference)]
+        return []
+    lines = [line for of in chosen if of is not reference for line in compare(of, reference)]
+    return [{"workdir": str(workdir)} | line for line in lines]
 
 
 def _show_comparisons(
-    console: Console, workdirs: Sequence[epath.Path], lines: list[dict[str, Any]], against: str
+    console: Console, workdirs: Sequence[epath.Path], lines: list[dict[str, Any]], split: str, against: str
 ) -> None:
-    """Prints the comparisons, and writes them into every workdir."""
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+    """Prints the comparisons, and writes them into every workdir beside those of other splits and references."""
+    if not lines:
+        show(console, f"There is nothing to compare with {against}.")
+        return
     for workdir in workdirs:
-        write_atomically(workdir / "significance.jsonl", text)
-    if lines:
-        console.print(
-            results_table(f"difference from {against}, each at its best setting on dev", comparison_table(lines))
-        )
-    else:
-        show(console, f"There is nothing but {against} to compare.")
+        path = workdir / "significance.jsonl"
+        before = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        kept = [line for line in before if (line["split"], line["against"]) != (split, against)]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept + lines))
+    title = f"difference from {against} on {split}, each at its best setting on dev"
+    console.print(results_table(title, comparison_table(lines)))
 
 
 if __name__ == "__main__":

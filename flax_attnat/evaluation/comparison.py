@@ -5,7 +5,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from flax_attnat.evaluation.significance import holm, paired_bootstrap, paired_bootstrap_mean, paired_seeds
+from flax_attnat.evaluation.significance import (
+    Comparison,
+    SeedComparison,
+    holm,
+    paired_bootstrap,
+    paired_bootstrap_mean,
+    paired_seeds,
+)
 
 
 class Measured(NamedTuple):
@@ -17,7 +24,7 @@ class Measured(NamedTuple):
       probability: `[S, N, C]`.
       pearson: `[S, N]`, NaN where undefined.
       labels: `[N]`.
-      figures: by name, one value per seed: the figures of their lines.
+      figures: F1 and accuracy by name, one value per seed.
     """
 
     fields: dict[str, Any]
@@ -29,6 +36,7 @@ class Measured(NamedTuple):
 
 
 NAMES = ("dataset", "split", "technique", "reading", "epsilon", "lambda")
+OF_REFERENCE = ("reading", "epsilon", "lambda")
 
 
 def compare(measured: Measured, against: Measured) -> list[dict[str, Any]]:
@@ -41,37 +49,43 @@ def compare(measured: Measured, against: Measured) -> list[dict[str, Any]]:
     Returns:
       Lines with the difference, its 95 % interval and p value by a paired bootstrap over the n texts; the effect size
       (mean over sd of the seeds' differences) and p value of a paired t test over the seeds. Empty without common ones.
+      Of Pearson, both are over the texts where it is defined for every run.
     """
     seeds = [seed for seed in measured.seeds if seed in against.seeds]
     if not seeds:
         return []
     ours, theirs = ([of.seeds.index(seed) for seed in seeds] for of in (measured, against))
     lines = []
-    figures: tuple[Literal["f1", "accuracy", "pearson"], ...] = ("f1", "accuracy", "pearson")
+    figures: tuple[Literal["f1", "accuracy"], ...] = ("f1", "accuracy")
     for figure in figures:
-        values = [
-            np.array([np.nan if (value := of.figures[figure][place]) is None else value for place in places])
-            for of, places in ((measured, ours), (against, theirs))
-        ]
-        if any(np.isnan(of).all() for of in values):
-            continue
-        if figure == "pearson":
-            texts = paired_bootstrap_mean(measured.pearson[ours].mean(axis=0), against.pearson[theirs].mean(axis=0))
-        else:
-            said = [of.probability[places].argmax(-1) for of, places in ((measured, ours), (against, theirs))]
+        values = [_values(of.figures[figure], places) for of, places in ((measured, ours), (against, theirs))]
+        if not any(np.isnan(each).all() for each in values):
+            said = (of.probability[places].argmax(-1) for of, places in ((measured, ours), (against, theirs)))
             texts = paired_bootstrap(measured.labels, *said, figure=figure)
-        lines.append(_line(measured, against, figure, len(seeds), texts._asdict(), paired_seeds(*values)._asdict()))
+            lines.append(_line(measured, against, figure, texts, paired_seeds(*values)))
+    pearson = measured.pearson[ours], against.pearson[theirs]
+    defined = np.isfinite(np.concatenate(pearson)).all(axis=0)
+    if defined.any():
+        rows = [each[:, defined].astype(np.float64) for each in pearson]
+        texts = paired_bootstrap_mean(*(each.mean(axis=0) for each in rows))
+        lines.append(_line(measured, against, "pearson", texts, paired_seeds(*(each.mean(axis=1) for each in rows))))
     return lines
 
 
+def _values(figures: Sequence[float | None], places: Sequence[int]) -> np.ndarray:
+    """Some figures `[S]`; NaN for None."""
+    return np.array([np.nan if (value := figures[place]) is None else value for place in places])
+
+
 def _line(
-    measured: Measured, against: Measured, figure: str, seeds: int, texts: dict[str, Any], over_seeds: dict[str, Any]
+    measured: Measured, against: Measured, figure: str, texts: Comparison, over_seeds: SeedComparison
 ) -> dict[str, Any]:
     """A line of `significance.jsonl`; what is undefined is None."""
-    found = {name: measured.fields[name] for name in NAMES}
-    found |= {"against": against.fields["technique"], "figure": figure, "seeds": seeds, "n": texts["n"]}
-    found |= {name: texts[name] for name in ("difference", "low", "high", "p_value")}
-    found |= {"effect": over_seeds["effect"], "p_value_seeds": over_seeds["p_value"]}
+    found = {name: measured.fields[name] for name in NAMES} | {"against": against.fields["technique"]}
+    found |= {f"against_{name}": against.fields[name] for name in OF_REFERENCE}
+    found |= {"figure": figure, "n": texts.n, "seeds": over_seeds.n}
+    found |= {name: getattr(texts, name) for name in ("difference", "low", "high", "p_value")}
+    found |= {"effect": over_seeds.effect, "p_value_seeds": over_seeds.p_value}
     return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in found.items()}
 
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_attnat.evaluation.agreement import descending_positions
+from flax_attnat.evaluation.importance import LeaveOneOut, predict_places, predicts_label, probability_of
 from flax_attnat.evaluation.prediction import predicted_classes
 from flax_attnat.evaluation.rationales import top_share
-from flax_attnat.models.model import Model, probabilities
+from flax_attnat.models.model import Model
 from flax_attnat.typing import Array, Batch, Params
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -38,54 +39,20 @@ class Deletion(NamedTuple):
     Attributes:
       deleted: `[B]` int32 words that were deleted when the prediction left the label; 0 where it was wrong anyway, -1
         where it stood.
-      broken: `[B]` bool, true where it is wrong in the end, the wrong ones from the start included.
       correct: `[B, most + 1]` bool, whether it is still right after at most k deletions, k = 0 ... most.
     """
 
     deleted: Array
-    broken: Array
     correct: Array
 
 
-def predict_kept(model: Model, params: Params, batch: Batch, keep: Array, width: int | None = None) -> Array:
-    """Class probabilities `[B, C]` of the texts that some of the words make, in their order.
-
-    Args:
-      model: its functions.
-      params: one run's parameters.
-      batch: `[B, T]` tokens, with queries for a pair model.
-      keep: `[B, T]`, true on the words that stay; padding is never kept.
-      width: padded width of the shorter texts, at least the largest number of words kept; None: T.
-
-    Returns:
-      `[B, C]`; a text of which nothing is kept is an empty one, whose logits are those of a zero context.
-
-    Source: DeYoung et al. 2020, section 4 (contrast examples).
-    """
-    width = keep.shape[1] if width is None else width
-    return _predict(model, params, batch, model.embed(params, batch), keep, width)
-
-
-def predict_places(model: Model, params: Params, batch: Batch, words: Array, places: Array, length: Array) -> Array:
-    """Class probabilities `[B, C]` of the texts that the words at some places make.
-
-    Args:
-      model: its functions.
-      params: one run's parameters.
-      batch: `[B, T]` tokens, with queries for a pair model.
-      words: from `model.embed`, `[B, T, E]`, or `[B, T + Q, E]` for a pair.
-      places: `[B, T']` in 0 ... T - 1.
-      length: `[B]` how many of them are there; what comes after those is not read.
-    """
-    size = batch.tokens.shape[1]
-    shorter = batch._replace(tokens=jnp.take_along_axis(batch.tokens, places, axis=1), length=length)
-    chosen = jnp.take_along_axis(words[:, :size], places[:, :, None], axis=1)
-    encoded = model.encode(params, jnp.concatenate([chosen, words[:, size:]], axis=1), shorter)
-    return probabilities(model.classify(params, encoded, model.score(params, encoded)))
-
-
 def erase(
-    model: Model, params: Params, batch: Batch, probability: Array, importance: Array, without: Array | None = None
+    model: Model,
+    params: Params,
+    batch: Batch,
+    probability: Array,
+    importance: Array,
+    left_out: LeaveOneOut | None = None,
 ) -> Erasure:
     """Comprehensiveness and sufficiency of importances, at each of the shares.
 
@@ -97,7 +64,7 @@ def erase(
       batch: `[B, T]` tokens, with queries for a pair model.
       probability: `[B, C]` of the whole texts.
       importance: `[B, T]`, or `[S, B, T]` of several sources at once.
-      without: `[B, T, C]` from `leave_one_out`: saves the forward passes that take out one word.
+      left_out: from `leave_one_out`: saves the forward passes that take out one word.
 
     Returns:
       `Erasure` of `[B, 5]`, or `[S, B, 5]`; NaN for a text without words, for one whose probabilities are NaN, and for
@@ -106,6 +73,7 @@ def erase(
     Source: DeYoung et al. 2020, section 4.2.
     """
     words = model.embed(params, batch)
+    without = None if left_out is None else left_out.predicted
     shape = importance.shape
     sources = importance.reshape(-1, *shape[-2:])
     # One after another: on a CPU, side by side takes half as long again.
@@ -145,9 +113,7 @@ def random_importance(key: Array, mask: Array) -> Array:
     return jnp.where(mask, jax.vmap(row)(jnp.arange(mask.shape[0])), 0)
 
 
-def delete_words(
-    model: Model, params: Params, batch: Batch, probability: Array, without: Array, *, most: int = 5
-) -> Deletion:
+def delete_words(model: Model, params: Params, batch: Batch, left_out: LeaveOneOut, *, most: int = 5) -> Deletion:
     """Deletes words one after another until the prediction is no longer the label.
 
     Words go in the order in which deleting each alone lowers the probability of the label, the most harmful first, of
@@ -157,8 +123,7 @@ def delete_words(
       model: its functions.
       params: one run's parameters.
       batch: `[B, T]` tokens, with queries for a pair model; its labels are read.
-      probability: `[B, C]` of the whole texts; where it is NaN, the prediction counts as wrong.
-      without: `[B, T, C]` from `leave_one_out`.
+      left_out: from `leave_one_out`; where a probability is NaN, the prediction counts as wrong.
       most: words that may be deleted.
 
     Returns:
@@ -169,20 +134,19 @@ def delete_words(
     """
     mask = _real(batch)
     words = model.embed(params, batch)
-    size, classes = without.shape[1:]
-    own = batch.label[:, None, None] == jnp.arange(classes)[None, None, :]
-    position = descending_positions(-jnp.sum(jnp.where(own, without, 0), axis=-1), mask)
-    right = _right(probability, batch.label)
+    position = descending_positions(-left_out.label, mask)
+    right = predicts_label(left_out.probability, batch.label)
     correct = [right]
     for count in range(1, most + 1):
         if count == 1:
-            shorter = jnp.sum(jnp.where((position == 0)[:, :, None], without, 0), axis=1)
-        elif count < size:
-            shorter = _predict(model, params, batch, words, mask & (position >= count), size - count)
-        right = right & (_right(shorter, batch.label) | (batch.length <= count))
+            stands = jnp.any((position == 0) & left_out.right, axis=-1)
+        elif count < mask.shape[1]:
+            shorter = _predict(model, params, batch, words, mask & (position >= count), mask.shape[1] - count)
+            stands = predicts_label(shorter, batch.label)
+        right = right & (stands | (batch.length <= count))
         correct.append(right)
     survived = jnp.sum(jnp.stack(correct, axis=-1), axis=-1, dtype=jnp.int32)
-    return Deletion(jnp.where(right, -1, survived), ~right, jnp.stack(correct, axis=-1))
+    return Deletion(jnp.where(right, -1, survived), jnp.stack(correct, axis=-1))
 
 
 def _erase_by(
@@ -194,9 +158,10 @@ def _erase_by(
     importance: Array,
     without: Array | None,
 ) -> Erasure:
-    """`Erasure` of `[B, 5]` by one source's importance `[B, T]`; `words` are those of `model.embed`."""
+    """`Erasure` of `[B, 5]` by one source's importance `[B, T]`; `without` is `LeaveOneOut.predicted`."""
     mask = _real(batch)
-    own = predicted_classes(probability)[:, None] == jnp.arange(probability.shape[1])[None, :]
+    predicted = predicted_classes(probability)
+    whole = probability_of(probability, predicted)
     unknown = jnp.any(mask & jnp.isnan(importance), axis=-1) | (batch.length == 0)
     found: dict[bytes, tuple[Array, Array]] = {}
     figures = []
@@ -206,12 +171,12 @@ def _erase_by(
         if counts.tobytes() not in found:
             top = top_share(importance, mask, share)
             if without is not None and counts.max() == 1:
-                rest = jnp.sum(jnp.where(top[:, :, None], without, 0), axis=1)
+                rest = jnp.sum(jnp.where(top, without, 0), axis=-1)
             else:
-                rest = _predict(model, params, batch, words, mask & ~top, left)
-            alone = _predict(model, params, batch, words, top, int(counts.max()))
-            found[counts.tobytes()] = (rest, alone)
-        figures.append([jnp.sum(jnp.where(own, probability - p, 0), axis=-1) for p in found[counts.tobytes()]])
+                rest = probability_of(_predict(model, params, batch, words, mask & ~top, left), predicted)
+            alone = probability_of(_predict(model, params, batch, words, top, int(counts.max())), predicted)
+            found[counts.tobytes()] = (whole - rest, whole - alone)
+        figures.append(found[counts.tobytes()])
     by_kind = zip(*figures, strict=True)
     return Erasure(*(jnp.where(unknown[:, None], jnp.nan, jnp.stack(kind, axis=-1)) for kind in by_kind))
 
@@ -224,7 +189,7 @@ def _counts(share: float, size: int) -> tuple[np.ndarray, int]:
 
 
 def _predict(model: Model, params: Params, batch: Batch, words: Array, keep: Array, width: int) -> Array:
-    """`predict_kept`, `[B, C]`, of words that are embedded already."""
+    """Class probabilities `[B, C]` of the texts that the real words in `keep` `[B, T]` make, at most `width` each."""
     keep = keep & _real(batch)
     places = jnp.argsort(~keep, axis=-1, stable=True)[:, :width]
     return predict_places(model, params, batch, words, places, jnp.sum(keep, axis=-1, dtype=jnp.int32))
@@ -233,8 +198,3 @@ def _predict(model: Model, params: Params, batch: Batch, words: Array, keep: Arr
 def _real(batch: Batch) -> Array:
     """`[B, T]`, true on real tokens, of the passage in a pair."""
     return jnp.arange(batch.tokens.shape[1])[None, :] < batch.length[:, None]
-
-
-def _right(probability: Array, label: Array) -> Array:
-    """Whether the prediction of `[B, C]` is the label, `[B]`; false for NaN."""
-    return (predicted_classes(probability) == label) & ~jnp.any(jnp.isnan(probability), axis=-1)

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from flax_attnat.evaluation.divergence import total_variation
-from flax_attnat.evaluation.erasure import predict_places
 from flax_attnat.evaluation.prediction import predicted_classes
 from flax_attnat.models.model import Model, probabilities
 from flax_attnat.perturbation.geometry import masked_softmax
@@ -49,6 +48,25 @@ class Gradients(NamedTuple):
     one_hot: Array
     attached: Array
     norm: Array
+
+
+class LeaveOneOut(NamedTuple):
+    """What one run says of a batch, and of its texts without one word each; on padding, nothing is taken out.
+
+    Attributes:
+      probability: `[B, C]` of the whole texts.
+      change: `[B, T]` in [0, 1], `sum_y |p(x)_y - p(x without t)_y| / 2`; `|dp|` for two classes, 0 on padding, and NaN
+        on real tokens where a probability is.
+      predicted: `[B, T]`, `p(x without t)` of the class that is predicted for the whole text.
+      label: `[B, T]`, `p(x without t)` of the label.
+      right: `[B, T]` bool, whether the prediction for x without t is the label; false for NaN.
+    """
+
+    probability: Array
+    change: Array
+    predicted: Array
+    label: Array
+    right: Array
 
 
 class _Pass(NamedTuple):
@@ -119,58 +137,94 @@ def gradient_importances(model: Model, params: Params, batch: Batch) -> Gradient
     )
 
 
-def leave_one_out(model: Model, params: Params, batch: Batch) -> tuple[Array, Array]:
-    """Class probabilities of every text, and of every text that lacks one of its words.
+def leave_one_out(model: Model, params: Params, batch: Batch) -> LeaveOneOut:
+    """What the model predicts for every text, and for every text that lacks one of its words.
 
     Args:
       model: its functions.
       params: one run's parameters.
-      batch: `[B, T]` tokens, with queries for a pair model: words of the passage are left out.
+      batch: `[B, T]` tokens, with queries for a pair model: words of the passage are left out; its labels are read.
 
     Returns:
-      probability: `[B, C]`.
-      without: `[B, T, C]`, of text b with word t taken out, one word shorter; the `probability` on padding. Without its
-        only word a text is empty, and its logits are those of a zero context.
+      `LeaveOneOut`. A text that lacks a word is one word shorter; without its only word it is empty, and its logits are
+      those of a zero context.
 
     Source: Jain & Wallace 2019, section 4.1.
     """
     words = model.embed(params, batch)
-    place = jnp.arange(batch.tokens.shape[1])
-    rows = jnp.broadcast_to(place[None, :], batch.tokens.shape)
+    rows = jnp.broadcast_to(jnp.arange(batch.tokens.shape[1])[None, :], batch.tokens.shape)
     probability = predict_places(model, params, batch, words, rows, batch.length)
+    # Padding leaves a text as it is, also one whose probabilities are NaN.
+    whole = (jnp.zeros_like(probability[:, 0]), *_compare(probability, probability, batch.label)[1:])
     # All but the last: no text that lacks a word reads it.
     most = max(rows.shape[1] - 1, 1)
 
-    def leave_out(word: Array, without: Array) -> Array:
-        """Writes the probabilities of the texts that lack the word at one place."""
+    def leave_out(word: Array, found: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Writes the column `[B]` of the texts that lack the word at one place, in each of the figures `[B, T]`."""
         others = jnp.where(rows < word, rows, jnp.minimum(rows + 1, rows.shape[1] - 1))[:, :most]
         there = word < batch.length
-        shorter = predict_places(model, params, batch, words, others, batch.length - there.astype(jnp.int32))
-        return jnp.where((there[:, None] & (place == word)[None, :])[:, :, None], shorter[:, None, :], without)
+        length = batch.length - there.astype(jnp.int32)
+        shorter = predict_places(model, params, batch, words, others, length)
+        columns = zip(found, _compare(probability, shorter, batch.label), whole, strict=True)
+        # In place: written as a whole, arrays of this size would cost more than the predictions.
+        return tuple(jax.lax.dynamic_update_index_in_dim(x, jnp.where(there, a, b), word, 1) for x, a, b in columns)
 
-    whole = jnp.broadcast_to(probability[:, None, :], (*rows.shape, probability.shape[1]))
-    return probability, jax.lax.fori_loop(0, jnp.max(batch.length, initial=0), leave_out, whole)
+    start = tuple(jnp.broadcast_to(column[:, None], rows.shape) for column in whole)
+    return LeaveOneOut(probability, *jax.lax.fori_loop(0, jnp.max(batch.length, initial=0), leave_out, start))
 
 
-def leave_one_out_importance(probability: Array, without: Array, mask: Array) -> Array:
-    """By how much each word alone changes the prediction: `sum_y |p(x)_y - p(x without t)_y| / 2`.
+def predict_places(model: Model, params: Params, batch: Batch, words: Array, places: Array, length: Array) -> Array:
+    """Class probabilities `[B, C]` of the texts that the words at some places make, in this order.
 
     Args:
-      probability: `[B, C]` of whole texts.
-      without: `[B, T, C]` from `leave_one_out`.
-      mask: `[B, T]`, true on real tokens.
+      model: its functions.
+      params: one run's parameters.
+      batch: `[B, T]` tokens, with queries for a pair model, which stay.
+      words: from `model.embed`, `[B, T, E]`, or `[B, T + Q, E]` for a pair.
+      places: `[B, T']` in 0 ... T - 1.
+      length: `[B]` how many of them are there; what comes after those is not read.
 
     Returns:
-      `[B, T]` in [0, 1], not normalised, 0 on padding; `|dp|` for two classes. NaN where a probability is.
+      `[B, C]`; a text of length 0 is an empty one, whose logits are those of a zero context.
 
-    Source: Jain & Wallace 2019, section 4.1.
+    Source: DeYoung et al. 2020, section 4 (contrast examples).
+    """
+    size = batch.tokens.shape[1]
+    shorter = batch._replace(tokens=jnp.take_along_axis(batch.tokens, places, axis=1), length=length)
+    chosen = jnp.take_along_axis(words[:, :size], places[:, :, None], axis=1)
+    encoded = model.encode(params, jnp.concatenate([chosen, words[:, size:]], axis=1), shorter)
+    return probabilities(model.classify(params, encoded, model.score(params, encoded)))
+
+
+def probability_of(probability: Array, classes: Array) -> Array:
+    """Probability `[B]` of one class `[B]` of each of `[B, C]`; 0 for a class that is not there.
 
     >>> import jax.numpy as jnp
-    >>> p, without = jnp.array([[0.25, 0.75]]), jnp.array([[[0.5, 0.5], [0.25, 0.75]]])
-    >>> leave_one_out_importance(p, without, jnp.ones((1, 2), bool))
-    Array([[0.25, 0.  ]], dtype=float32)
+    >>> probability_of(jnp.array([[0.25, 0.75], [0.5, 0.5]]), jnp.array([0, 1]))
+    Array([0.25, 0.5 ], dtype=float32)
     """
-    return jnp.where(mask, total_variation(probability[:, None, :], without), 0)
+    own = classes[:, None] == jnp.arange(probability.shape[1])[None, :]
+    return jnp.sum(jnp.where(own, probability, 0), axis=-1)
+
+
+def predicts_label(probability: Array, label: Array) -> Array:
+    """Whether the prediction of `[B, C]` is the label, `[B]`; false for NaN.
+
+    >>> import jax.numpy as jnp
+    >>> predicts_label(jnp.array([[0.25, 0.75], [0.75, 0.25], [jnp.nan, 1]]), jnp.array([1, 1, 0]))
+    Array([ True, False, False], dtype=bool)
+    """
+    return (predicted_classes(probability) == label) & ~jnp.any(jnp.isnan(probability), axis=-1)
+
+
+def _compare(whole: Array, shorter: Array, label: Array) -> tuple[Array, Array, Array, Array]:
+    """The last four fields of `LeaveOneOut`, `[B]` each, of predictions `[B, C]` for the whole text and another."""
+    return (
+        total_variation(whole, shorter),
+        probability_of(shorter, predicted_classes(whole)),
+        probability_of(shorter, label),
+        predicts_label(shorter, label),
+    )
 
 
 def _differentiate(model: Model, params: Params, batch: Batch) -> _Pass:

@@ -7,6 +7,7 @@ A row without tokens (or with one) is predicted from the bias (and that token) w
 noise leave it as it is. A row whose logits are not numbers is wrong, with and without attack, and not certified.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,7 +28,7 @@ from flax_attnat.typing import Array, Batch, Params
 LINF, L2 = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0), (0.5, 1.0, 2.0, 5.0, 10.0)
 """Radii worth measuring, of order infinity and 2; a score is a logit of the attention."""
 
-# What a logit may be off in float32, as a share of the largest number that it is a mean of, and at least.
+# What a logit, or a norm, may be off in float32, as a share of the largest number that it is made of, and at least.
 ROUNDING, SMALLEST = 1e-5, 1e-6
 # Scores that are this much lower than another have weight 0 in float32.
 DROWNED, HALVINGS = 110.0, 40
@@ -42,7 +43,8 @@ class Attacked(NamedTuple):
       alone: `[N, B]` under the attack at this radius alone.
       fewer: `[N, B]` under the same attack with a fourth of the steps.
       noise: `[N, B]` at one random point: uniform on the sphere (order 2) or in the box (order infinity).
-      reverified: `[N, B]` whether the forward pass says of the attack what the search said: broken, or not.
+      reverified: `[N, B]` whether the attack keeps to its ball and to real tokens, and the forward pass says of it what
+        the search said: broken, or not.
     """
 
     clean: Array | np.ndarray
@@ -51,20 +53,6 @@ class Attacked(NamedTuple):
     fewer: Array | np.ndarray
     noise: Array | np.ndarray
     reverified: Array | np.ndarray
-
-
-class Check(NamedTuple):
-    """One condition that a sound evaluation of robustness meets.
-
-    Attributes:
-      name: the condition.
-      held: whether it is met.
-      detail: the counts it was decided by.
-    """
-
-    name: str
-    held: bool
-    detail: str
 
 
 def attack_scores(
@@ -99,35 +87,29 @@ def attack_scores(
     """
     _check_order(order)
     encoded = model.encode(params, model.embed(params, batch), batch)
-    scores, ball = model.score(params, encoded), Ball(ord=order)
-    readout = build_readout(model, params, encoded)
+    scores, mask, readout = model.score(params, encoded), encoded.mask, build_readout(model, params, encoded)
     search_key, noise_key = jax.random.split(key)
-
-    def right(delta: Array) -> Array:
-        """Whether the forward pass with `delta` `[B, T]` on the scores predicts the labels, `[B]`."""
-        return _right(model.classify(params, encoded, scores + delta), batch.label)
+    search = functools.partial(pgd, key=search_key, restarts=restarts, ball=Ball(ord=order))
 
     def loss_fn(delta: Array) -> Array:
         """Margins `[B]`."""
         return margins(readout(scores + delta), batch.label)
 
-    def search(radius: Array, steps: int) -> Array:
-        """The worst change of the scores `[B, T]` that some steps find."""
-        return pgd(loss_fn, scores, encoded.mask, radius, steps=steps, key=search_key, restarts=restarts, ball=ball)
+    def right(delta: Array) -> Array:
+        """Whether the forward pass with `delta` `[B, T]` on the scores predicts the labels, `[B]`."""
+        return _right(model.classify(params, encoded, scores + delta), batch.label)
 
     def at(radius: Array) -> tuple[Array, ...]:
         """The fields from `alone` on, `[B]` each."""
-        worst = search(radius, steps)
+        worst, weaker = (search(loss_fn, scores, mask, radius, steps=n) for n in (steps, max(1, steps // 4)))
         alone, said = right(worst), _right(readout(scores + worst), batch.label)
-        point = _random_point(noise_key, encoded.mask, jnp.where(jnp.isinf(radius), steps / OVERSHOOT, radius), ball)
-        return alone, right(search(radius, max(1, steps // 4))), right(point), alone == said
+        point = _random_point(noise_key, mask, jnp.where(jnp.isinf(radius), steps / OVERSHOOT, radius), order)
+        reverified = (alone == said) & within_ball(worst, mask, radius, order=order)
+        return alone, right(weaker), right(point), reverified
 
-    radii_N = jnp.asarray(radii, jnp.float32)
-    clean = right(jnp.zeros_like(scores))
-    alone, fewer, noise, reverified = jax.lax.map(at, radii_N)
-    smaller_NxN = radii_N[None, :] <= radii_N[:, None]
-    attacked = clean[None, :] & jnp.all(alone[None, :, :] | ~smaller_NxN[:, :, None], axis=1)
-    return Attacked(clean, attacked, alone, fewer, noise, reverified)
+    clean, radii_N = right(jnp.zeros_like(scores)), jnp.asarray(radii, jnp.float32)
+    alone, *others = jax.lax.map(at, radii_N)
+    return Attacked(clean, _under_all(clean, alone, radii_N), alone, *others)
 
 
 def certify_scores(
@@ -198,50 +180,30 @@ def certified_radius(model: Model, params: Params, batch: Batch) -> Array | None
     return jnp.where(jnp.any(jnp.isnan(logits), axis=-1), jnp.nan, jnp.where(always, jnp.inf, radius))
 
 
-def checks(radii: Sequence[float] | np.ndarray, found: Attacked, certified: np.ndarray | None) -> list[Check]:
-    """What must hold of one run's figures if they measure robustness rather than weak attacks.
-
-    Steps, radii and noise are compared by the accuracy under the attack at each radius alone; what is certified,
-    attacked and clean, text by text.
+def within_ball(delta: Array, mask: Array, radius: Array | float, *, order: float) -> Array:
+    """Whether a change of the scores is one that an attack may make: `||delta|| <= radius`, and 0 on padding.
 
     Args:
-      radii: `[N]`, in any order.
-      found: NumPy arrays of a whole split, B its texts.
-      certified: `[N, B]` bool; None: not certified, which is checked as if nothing were.
+      delta: `[B, T]`.
+      mask: `[B, T]`, true on real tokens, which alone have a part in the norm.
+      radius: scalar; may be exceeded by rounding, a share of 1e-5.
+      order: of the norm, 2 or infinity.
 
-    Source: Carlini et al. 2019, sections 3-5.
+    Returns:
+      `[B]` bool, false where the norm is not a number; a row without real tokens has norm 0.
+
+    >>> import jax.numpy as jnp
+    >>> mask = jnp.array([[True, True, False]])
+    >>> [bool(within_ball(jnp.array([[3.0, 4.0, x]]), mask, r, order=2)[0]) for x, r in ((0, 5), (0, 4.99), (1, 9))]
+    [True, False, False]
     """
-    found = Attacked(*(np.asarray(x) for x in found))
-    alone, fewer, noise = (np.sum(x, axis=-1) for x in (found.alone, found.fewer, found.noise))
-    ranked = alone[np.argsort(np.asarray(radii, np.float64), kind="stable")]
-    unseen = np.sum(~found.reverified)
-    broken = 0 if certified is None else np.sum(certified & ~found.attacked)
-    revived = np.sum(found.attacked & ~found.clean[None, :])
-
-    def at_radii(name: str, fine: np.ndarray) -> Check:
-        """A comparison made once a radius."""
-        return Check(name, bool(fine.all()), f"not so at {np.sum(~fine)} of {len(fine)} radii")
-
-    proof = f"{broken} certified but broken, {revived} wrong only without attack, of {np.size(found.alone)}"
-    return [
-        at_radii("more steps are never weaker", alone <= fewer),
-        at_radii("a larger radius is never safer", np.diff(ranked, prepend=ranked[:1]) <= 0),
-        at_radii("random noise is weaker than the attack", noise >= alone),
-        Check(
-            "a forward pass sees what the attack saw", bool(unseen == 0), f"{unseen} of {np.size(found.alone)} do not"
-        ),
-        Check("certified <= attacked <= clean", bool(broken + revived == 0), proof),
-    ]
-
-
-def protocol(found: Sequence[Check]) -> list[str]:
-    """Sentences about the `checks` that one run's figures violate; empty where all hold."""
-    return [f"The check '{check.name}' does not hold: {check.detail}." for check in found if not check.held]
-
-
-def check_lines(found: Sequence[Check]) -> list[str]:
-    """One line a check, with its counts."""
-    return [f"{'holds' if check.held else 'VIOLATED':<8}  {check.name}: {check.detail}" for check in found]
+    size = jnp.abs(jnp.where(mask, delta, 0))
+    norm = jnp.max(size, axis=-1, initial=0)
+    if order == 2:
+        # Squares of entries of size 1 do not overflow.
+        unit = jnp.where(norm > 0, norm, 1)
+        norm = norm * jnp.sqrt(jnp.sum((size / unit[:, None]) ** 2, axis=-1))
+    return (norm <= radius * (1 + ROUNDING)) & jnp.all(mask | (delta == 0), axis=-1)
 
 
 def _check_order(order: float) -> None:
@@ -255,10 +217,16 @@ def _right(logits: Array, label: Array) -> Array:
     return (predicted_classes(probabilities(logits)) == label) & ~jnp.any(jnp.isnan(logits), axis=-1)
 
 
-def _random_point(key: Array, mask: Array, radius: Array, ball: Ball) -> Array:
+def _under_all(clean: Array, alone: Array, radii: Array) -> Array:
+    """Whether a text is right without attack, `[B]`, and under each, `[N, B]`, up to a radius `[N]`; `[N, B]`."""
+    smaller_NxN = radii[None, :] <= radii[:, None]
+    return clean[None, :] & jnp.all(alone[None, :, :] | ~smaller_NxN[:, :, None], axis=1)
+
+
+def _random_point(key: Array, mask: Array, radius: Array, order: float) -> Array:
     """A point `[B, T]` uniform on the sphere (order 2) or in the box of a finite radius; zero on padding."""
     like = jnp.zeros(mask.shape, jnp.float32)
-    if ball.ord == 2:
+    if order == 2:
         return random_perturbation(key, like, mask, radius)
     return jnp.where(mask, radius * jax.lax.erf(normal(key, like.shape) * math.sqrt(0.5)), 0)
 

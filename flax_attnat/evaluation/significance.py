@@ -5,6 +5,7 @@ what another seed would give: the two answer different questions.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -50,30 +51,6 @@ class SeedComparison(NamedTuple):
     n: int
 
 
-def bootstrap_interval(
-    values: np.ndarray, *, resamples: int = 1_000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of the mean of values `[N]` over redrawn examples; a value that is not finite is left out.
-
-    Args:
-      values: `[N]`.
-      resamples: bootstrap samples.
-      seed: of the draws; figures of the same N and seed are redrawn alike.
-      level: probability that is covered.
-
-    Returns:
-      `(low, high)`; (NaN, NaN) without a value.
-
-    Source: Efron & Tibshirani 1993, chapter 13.
-
-    >>> import numpy as np
-    >>> low, high = bootstrap_interval(np.repeat([0.0, 1.0], 50))
-    >>> print(f"{low:.2f} to {high:.2f}")
-    0.40 to 0.60
-    """
-    return _interval(bootstrap_means(np.asarray(values)[None, :], resamples=resamples, seed=seed)[0], level)
-
-
 def bootstrap_means(values: np.ndarray, *, resamples: int = 1_000, seed: int = 0) -> np.ndarray:
     """Means of M measures over the same redrawn examples; values that are not finite are left out of theirs.
 
@@ -83,8 +60,7 @@ def bootstrap_means(values: np.ndarray, *, resamples: int = 1_000, seed: int = 0
       seed: of the draws.
 
     Returns:
-      `[M, resamples]`; NaN where a sample holds no value. `np.nanquantile` of a row is what `bootstrap_interval` gives,
-      which costs as much for one measure as this for many.
+      `[M, resamples]`; NaN where a sample holds no value.
     """
     values = np.asarray(values, np.float64)
     defined = np.isfinite(values)
@@ -219,24 +195,52 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def summary(values: np.ndarray, *, resamples: int = 1_000, seed: int = 0, level: float = 0.95) -> dict[str, Any]:
-    """Mean, standard deviation (over n - 1), interval of the mean and counts of values `[N]`, for a result line.
+    """Mean, standard deviation (over n - 1), interval of the mean and counts of values `[N]`; see `summaries`."""
+    return summaries({"": values}, resamples=resamples, seed=seed, level=level)[""]
+
+
+def summaries(
+    rows: Mapping[str, np.ndarray], *, resamples: int = 1_000, seed: int = 0, level: float = 0.95
+) -> dict[str, dict[str, Any]]:
+    """Summaries of several measures of the same examples, which are redrawn once for all, for a result line.
+
+    Args:
+      rows: `[N]` of each measure, one N for all; values that are not finite are left out of theirs.
+      resamples: bootstrap samples.
+      seed: of the draws; measures of the same N and seed are redrawn alike.
+      level: probability that the percentile interval of the mean covers.
 
     Returns:
-      "mean", "sd", "low", "high", "n" and "undefined": n finite values, and how many are not; None for an undefined
-      figure.
+      For each measure "mean", "sd", "low", "high", "n" and "undefined": n finite values, and how many are not; None for
+      an undefined figure.
+
+    Source: Efron & Tibshirani 1993, chapter 13.
 
     >>> import numpy as np
-    >>> summary(np.array([1.0, np.nan]))
-    {'mean': 1.0, 'sd': None, 'low': 1.0, 'high': 1.0, 'n': 1, 'undefined': 1}
+    >>> summaries({"correlation": np.array([1.0, np.nan])})
+    {'correlation': {'mean': 1.0, 'sd': None, 'low': 1.0, 'high': 1.0, 'n': 1, 'undefined': 1}}
     """
+    if not rows:
+        return {}
+    values_MxN = np.stack([np.asarray(values, np.float64) for values in rows.values()])
+    samples = bootstrap_means(values_MxN, resamples=resamples, seed=seed)
+    return {name: _described(x, means, level) for name, x, means in zip(rows, values_MxN, samples, strict=True)}
+
+
+def mean_of(values: np.ndarray) -> float | None:
+    """Mean of the finite values among `[...]`; None without one."""
     values = np.asarray(values, np.float64)
     finite = values[np.isfinite(values)]
-    n = len(finite)
-    mean, sd = finite.mean() if n else math.nan, finite.std(ddof=1) if n > 1 else math.nan
-    low, high = bootstrap_interval(values, resamples=resamples, seed=seed, level=level)
-    figures = {"mean": mean, "sd": sd, "low": low, "high": high}
-    known = {name: None if math.isnan(figure) else float(figure) for name, figure in figures.items()}
-    return known | {"n": n, "undefined": len(values) - n}
+    return float(finite.mean()) if finite.size else None
+
+
+def _described(values: np.ndarray, samples: np.ndarray, level: float) -> dict[str, Any]:
+    """The summary of values `[N]` whose resampled means are `[resamples]`."""
+    finite = values[np.isfinite(values)]
+    sd = float(finite.std(ddof=1)) if len(finite) > 1 else None
+    low, high = (None if math.isnan(end) else end for end in _interval(samples, level))
+    counts = {"n": len(finite), "undefined": len(values) - len(finite)}
+    return {"mean": mean_of(finite), "sd": sd, "low": low, "high": high} | counts
 
 
 def _resampled(columns: tuple[np.ndarray, ...], resamples: int, seed: int) -> list[np.ndarray]:
@@ -285,9 +289,8 @@ def _finite_differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _student_two_sided(t: float, freedom: int) -> float:
     """P(|T| >= |t|) of Student's law, exact to 1e-15, by its finite series (Abramowitz & Stegun 1972, 26.7.3-4)."""
     angle = math.atan(abs(t) / math.sqrt(freedom))
-    odd = freedom % 2
+    odd, total = freedom % 2, 0.0
     term = math.cos(angle) if odd else 1.0
-    total = 0.0
     for k in range(1 + odd, freedom, 2):
         total += term
         term *= k / (k + 1) * math.cos(angle) ** 2

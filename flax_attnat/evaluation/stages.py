@@ -38,32 +38,40 @@ SOURCES = ("attention", "gradient", "leave_one_out", "random")
 def describe(model: Model, params: Params, batch: Batch) -> Arrays:
     """Prediction, attention, the three gradient importances, and what deleting each token leaves."""
     found = importance.gradient_importances(model, params, batch)
-    probability, without = importance.leave_one_out(model, params, batch)
+    left_out = importance.leave_one_out(model, params, batch)
     return {
-        "probability": probability,
-        "without_tokens": jnp.moveaxis(without, 1, 2),
+        "probability": left_out.probability,
         "attention_tokens": found.attention,
         "gradient_tokens": found.one_hot,
         "gradient_attached_tokens": found.attached,
         "gradient_norm_tokens": found.norm,
-        "leave_one_out_tokens": importance.leave_one_out_importance(probability, without, _mask(batch)),
+        "leave_one_out_tokens": left_out.change,
+        "without_predicted_tokens": left_out.predicted,
+        "without_label_tokens": left_out.label,
+        "without_right_tokens": left_out.right,
     }
 
 
 def agree(described: Arrays, batch: Batch) -> Arrays:
-    """Every figure of agreement of every pair of importances, `[B]` each, and the largest attention."""
+    """Every figure of agreement of every pair of importances, `[B]` each, and the largest attention.
+
+    Where the order of equal values would decide, or all words are among the top k, what is compared by top k is NaN.
+    """
     mask = _mask(batch)
-    found = {"largest_attention": jnp.max(described["attention_tokens"], axis=-1)}
+    some = batch.length > 0
+    found = {"largest_attention": jnp.where(some, jnp.max(described["attention_tokens"], axis=-1), jnp.nan)}
     for name, rows in PAIRS.items():
         a, b = (described[f"{row}_tokens"] for row in rows)
+        ranked_a, ranked_b = (_ranked(row, mask) for row in (a, b))
+        overlap = agreement.top_k_overlap(ranked_a, ranked_b, mask, TOP_K)
         tau, p_value = agreement.kendall(a, b, mask)
         found |= {
             f"pearson_{name}": agreement.pearson(a, b, mask),
             f"spearman_{name}": agreement.spearman(a, b, mask),
             f"kendall_{name}": tau,
             f"kendall_p_{name}": p_value,
-            f"top_k_overlap_{name}": agreement.top_k_overlap(a, b, mask, TOP_K),
-            f"top_k_distance_{name}": agreement.top_k_distance(a, b, mask, TOP_K),
+            f"top_k_overlap_{name}": jnp.where(batch.length > TOP_K, overlap, jnp.nan),
+            f"top_k_distance_{name}": agreement.top_k_distance(ranked_a, ranked_b, mask, TOP_K),
         }
     return found
 
@@ -81,9 +89,8 @@ def intervene(model: Model, params: Params, batch: Batch, place: Array) -> Array
 
 def erase(model: Model, params: Params, batch: Batch, described: Arrays, place: Array) -> Arrays:
     """Comprehensiveness and sufficiency of each source, `[B, 5]` each."""
-    without = jnp.moveaxis(described["without_tokens"], 2, 1)
-    sources = _sources(described, batch, place)
-    found = erasure.erase(model, params, batch, described["probability"], sources, without)
+    sources = _ranked(_sources(described, batch, place), _mask(batch)[None])
+    found = erasure.erase(model, params, batch, described["probability"], sources, _left_out(described))
     columns: Arrays = {}
     for row, name in enumerate(SOURCES):
         columns[f"comprehensiveness_{name}"] = found.comprehensiveness[row]
@@ -103,10 +110,10 @@ def find_rationales(described: Arrays, batch: Batch, place: Array, rationale: Ar
     """
     mask, found = _mask(batch), {}
     for name, row in zip(SOURCES, _sources(described, batch, place), strict=True):
-        chosen = rationales.top_share(row, mask, share)
+        chosen, known = rationales.top_share(row, mask, share), ~jnp.any(jnp.isnan(_ranked(row, mask)), axis=-1)
         found[f"auprc_{name}"] = rationales.auprc(row, rationale, mask)
-        found[f"token_f1_{name}"] = rationales.token_f1(chosen, rationale, mask)
-        found[f"iou_f1_{name}"] = rationales.iou_f1(chosen, rationale, mask)
+        found[f"token_f1_{name}"] = jnp.where(known, rationales.token_f1(chosen, rationale, mask), jnp.nan)
+        found[f"iou_f1_{name}"] = jnp.where(known, rationales.iou_f1(chosen, rationale, mask), jnp.nan)
     return found
 
 
@@ -124,13 +131,13 @@ def attack(
         certified = robustness.certify_scores(model, params, batch, radii, order=order)
         found |= {} if certified is None else {"certified": certified}
         columns |= {f"{name}_{norm}": value.T for name, value in found.items()}
-    return columns
+    radius = robustness.certified_radius(model, params, batch)
+    return columns if radius is None else columns | {"certified_radius": radius}
 
 
 def delete(model: Model, params: Params, batch: Batch, described: Arrays) -> Arrays:
     """Greedy deletion of words: whether each text stays right, `[B, 1 + most]`, and how many it took."""
-    without = jnp.moveaxis(described["without_tokens"], 2, 1)
-    found = erasure.delete_words(model, params, batch, described["probability"], without)
+    found = erasure.delete_words(model, params, batch, _left_out(described))
     return {"deletion_correct": found.correct, "deletion_count": found.deleted}
 
 
@@ -165,3 +172,22 @@ def _sources(described: Arrays, batch: Batch, place: Array) -> Array:
     """The importances `[S, B, T]` of SOURCES."""
     random = erasure.random_importance(_key(place, 1), _mask(batch))
     return jnp.stack([described.get(f"{name}_tokens", random) for name in SOURCES])
+
+
+def _ranked(row: Array, mask: Array) -> Array:
+    """Importances `[..., B, T]`, NaN in texts where all of several words are alike, so that none is on top."""
+    low = jnp.min(jnp.where(mask, row, jnp.inf), axis=-1, keepdims=True)
+    high = jnp.max(jnp.where(mask, row, -jnp.inf), axis=-1, keepdims=True)
+    several = jnp.sum(mask, axis=-1, keepdims=True) > 1
+    return jnp.where((low == high) & several, jnp.nan, row)
+
+
+def _left_out(described: Arrays) -> importance.LeaveOneOut:
+    """What `describe` knows of each deleted word."""
+    return importance.LeaveOneOut(
+        probability=described["probability"],
+        change=described["leave_one_out_tokens"],
+        predicted=described["without_predicted_tokens"],
+        label=described["without_label_tokens"],
+        right=described["without_right_tokens"],
+    )

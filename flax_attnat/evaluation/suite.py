@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from flax_attnat.data.batches import gather
+from flax_attnat.data.dataset import Dataset, Split
 from flax_attnat.evaluation import robustness, stages
 from flax_attnat.evaluation.stages import Arrays
 from flax_attnat.training.mesh import WHOLE, fetch, put
 from flax_attnat.training.population import EVALUATION_ROWS, evaluation_rows
 from flax_attnat.training.trainer import Trainer
-from flax_attnat.typing import Batch, Params
+from flax_attnat.typing import Array, Batch, Params
 
 SUITES = ("interpretability", "faithfulness", "robustness")
 """In the order in which they are run and shown."""
@@ -47,12 +48,17 @@ class Found(NamedTuple):
     """What the suites say of R runs and the N texts of a split, in the order of the split.
 
     Attributes:
-      arrays: by suite and name, `[R, N, ...]`; those ending in `_tokens` are `[R, N, T]`, 0 on padding.
+      arrays: by suite and name, `[R, N, ...]`; those ending in `_tokens` are `[R, W]`, the W words of all texts in a
+        row.
+      lengths: `[N]` words of each text.
       seconds: by stage, compilation included.
+      rationale_share: of the words of a text that people marked, in the mean; None without rationales.
     """
 
     arrays: dict[str, dict[str, np.ndarray]]
+    lengths: np.ndarray
     seconds: dict[str, float]
+    rationale_share: float | None
 
 
 class Stages(NamedTuple):
@@ -121,30 +127,74 @@ def run_suites(
       progress: told how many texts have been measured, after each batch.
     """
     clock = _Clock()
-    found: dict[str, _Columns] = {suite: _Columns(trainer, split) for suite in suites}
-    marked = _rationales(trainer, split)
-    radii = [put(trainer.mesh, WHOLE, np.array(values, np.float32)) for values in (options.linf, options.l2)]
+    lengths = np.array([len(tokens) for tokens in trainer.dataset.splits[split].tokens], np.int32)
+    columns = {suite: _Columns(trainer, lengths) for suite in suites}
+    marked = _rationales(trainer.dataset, split) if "faithfulness" in suites else None
+    measure: dict[str, Callable[[_Rows, Arrays, _Clock], Arrays]] = {
+        "interpretability": _interpretability,
+        "faithfulness": partial(_faithfulness, marked),
+        "robustness": partial(_robustness, options),
+    }
+    done = 0
     for places, here, batch, place in _batches(trainer, split, width):
         described = clock("describe", compiled.describe, params, batch)
-        if "interpretability" in suites:
-            keep = ("probability", "attention_tokens", "gradient_tokens", "leave_one_out_tokens")
-            arrays = {name: described[name] for name in keep}
-            arrays |= clock("agree", compiled.agree, described, batch)
-            arrays |= clock("intervene", compiled.intervene, params, batch, place)
-            found["interpretability"].add(places, here, arrays)
-        if "faithfulness" in suites:
-            arrays = clock("erase", compiled.erase, params, batch, described, place)
-            if marked is not None:
-                rows = _rows_of(marked, places, here, batch)
-                rationale, share = put(trainer.mesh, WHOLE, (rows, np.float32(marked.share)))
-                arrays |= clock("rationales", compiled.find_rationales, described, batch, place, rationale, share)
-            found["faithfulness"].add(places, here, arrays)
-        if "robustness" in suites:
-            arrays = clock("attack", compiled.attack, params, batch, place, *radii)
-            arrays |= clock("delete", compiled.delete, params, batch, described)
-            found["robustness"].add(places, here, arrays)
-        progress(len(places))
-    return Found({suite: columns.arrays for suite, columns in found.items()}, clock.seconds)
+        for suite in suites:
+            rows = _Rows(trainer, compiled, params, batch, place, places, here)
+            columns[suite].add(places, here, measure[suite](rows, described, clock))
+        done += len(places)
+        progress(done)
+    arrays = {suite: each.arrays for suite, each in columns.items()}
+    return Found(arrays, lengths, clock.seconds, marked.share if marked else None)
+
+
+class _Rows(NamedTuple):
+    """What is measured at once.
+
+    Attributes:
+      trainer: of the runs.
+      compiled: the stages.
+      params: of R runs.
+      batch: the texts.
+      place: number of the batch, on the devices.
+      places: of its texts in the split.
+      here: the rows of the batch that they are.
+    """
+
+    trainer: Trainer
+    compiled: Stages
+    params: Params
+    batch: Batch
+    place: Array
+    places: np.ndarray
+    here: np.ndarray
+
+
+def _interpretability(rows: _Rows, described: Arrays, clock: "_Clock") -> Arrays:
+    """Attention and importances of the words, their agreement, and other attentions."""
+    kept = ("probability", "attention_tokens", "gradient_tokens", "leave_one_out_tokens")
+    arrays = {name: described[name] for name in kept}
+    arrays |= clock("agree", rows.compiled.agree, described, rows.batch)
+    return arrays | clock("intervene", rows.compiled.intervene, rows.params, rows.batch, rows.place)
+
+
+def _faithfulness(marked: "_Marked | None", rows: _Rows, described: Arrays, clock: "_Clock") -> Arrays:
+    """Erasure, and what people marked."""
+    arrays = clock("erase", rows.compiled.erase, rows.params, rows.batch, described, rows.place)
+    if marked is None:
+        return arrays
+    flags = np.zeros(rows.batch.tokens.shape, bool)
+    for row, place in zip(rows.here, rows.places, strict=True):
+        flags[row, list(marked.places[place])] = True
+    rationale, share = put(rows.trainer.mesh, WHOLE, (flags, np.float32(marked.share)))
+    find = rows.compiled.find_rationales
+    return arrays | clock("rationales", find, described, rows.batch, rows.place, rationale, share)
+
+
+def _robustness(options: Options, rows: _Rows, described: Arrays, clock: "_Clock") -> Arrays:
+    """Attacks on the scores, and deleted words."""
+    radii = put(rows.trainer.mesh, WHOLE, tuple(np.array(of, np.float32) for of in (options.linf, options.l2)))
+    arrays = clock("attack", rows.compiled.attack, rows.params, rows.batch, rows.place, *radii)
+    return arrays | clock("delete", rows.compiled.delete, rows.params, rows.batch, described)
 
 
 class _Clock:
@@ -162,24 +212,26 @@ class _Clock:
 
 
 class _Columns:
-    """Arrays of batches `[R, B, ...]`, put in their places of `[R, N, ...]`."""
+    """Arrays of batches `[R, B, ...]`, put in their places of `[R, N, ...]`, those of words of `[R, W]`."""
 
-    def __init__(self, trainer: Trainer, split: str) -> None:
-        self._trainer = trainer
-        self._widest = max(bucket.tokens.shape[1] for bucket in trainer.buckets[split])
-        self._texts = len(trainer.dataset.splits[split].labels)
+    def __init__(self, trainer: Trainer, lengths: np.ndarray) -> None:
+        self._trainer, self._lengths = trainer, lengths
+        self._first = np.cumsum(lengths) - lengths
         self.arrays: dict[str, np.ndarray] = {}
 
     def add(self, places: np.ndarray, here: np.ndarray, arrays: Arrays) -> None:
         """The rows `here` of a batch, which stand at `places` in the split."""
         runs = len(self._trainer.runs)
         for name, array in fetch(self._trainer.mesh, arrays).items():
+            of_words = name.endswith("_tokens")
             if name not in self.arrays:
-                rest = (self._widest,) if name.endswith("_tokens") else array.shape[2:]
-                self.arrays[name] = np.zeros((runs, self._texts, *rest), array.dtype)
+                rest = (int(self._lengths.sum()),) if of_words else (len(self._lengths), *array.shape[2:])
+                self.arrays[name] = np.zeros((runs, *rest), array.dtype)
             rows = array[:runs, here]
-            if name.endswith("_tokens"):
-                self.arrays[name][:, places, : rows.shape[-1]] = rows
+            if of_words:
+                word = np.arange(rows.shape[-1])[None, :]
+                real = word < self._lengths[places][:, None]
+                self.arrays[name][:, (self._first[places][:, None] + word)[real]] = rows[:, real]
             else:
                 self.arrays[name][:, places] = rows
 
@@ -189,30 +241,33 @@ class _Marked(NamedTuple):
 
     Attributes:
       places: for each text, the places of its marked tokens.
-      share: of the tokens that are marked, averaged over texts that have any.
+      share: of the tokens of a training text that are marked, in the mean over texts that have any.
     """
 
     places: list[tuple[int, ...]]
     share: float
 
 
-def _rationales(trainer: Trainer, split: str) -> _Marked | None:
+def _rationales(dataset: Dataset, split: str) -> _Marked | None:
     """The rationales of a split; None where no text has one."""
-    data = trainer.dataset.splits[split]
-    places = [
+    places = _marked_places(dataset.splits[split])
+    if not any(places):
+        return None
+    # What a source may choose is not learnt from the texts that it is measured on, where others have rationales.
+    for data in (dataset.splits["train"], dataset.splits[split]):
+        marked = zip(_marked_places(data), data.tokens, strict=True)
+        shares = [len(chosen) / len(tokens) for chosen, tokens in marked if chosen]
+        if shares:
+            break
+    return _Marked(places, float(np.mean(shares)))
+
+
+def _marked_places(data: Split) -> list[tuple[int, ...]]:
+    """The places of the marked words of each text; a word that was cut off has none."""
+    return [
         tuple(place for place in record.rationale or () if place < len(tokens))
         for record, tokens in zip(data.records, data.tokens, strict=True)
     ]
-    shares = [len(marked) / len(tokens) for marked, tokens in zip(places, data.tokens, strict=True) if marked]
-    return _Marked(places, float(np.mean(shares))) if shares else None
-
-
-def _rows_of(marked: _Marked, places: np.ndarray, here: np.ndarray, batch: Batch) -> np.ndarray:
-    """`[B, T]`, true on the marked tokens of the texts of a batch."""
-    rows = np.zeros(batch.tokens.shape, bool)
-    for row, place in zip(here, places, strict=True):
-        rows[row, list(marked.places[place])] = True
-    return rows
 
 
 def _batches(trainer: Trainer, split: str, width: int) -> Iterator[tuple[np.ndarray, np.ndarray, Batch, Any]]:

@@ -1,5 +1,6 @@
 """Lines of the evaluation suites to rows of text: one row per measure, one column per technique and setting."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,9 +61,7 @@ def measure_table(lines: Iterable[Line]) -> tuple[list[dict[str, str]], list[str
       Rows of text, all with the same columns; and a sentence for every measure that is "n/a" in some column, with the
       reason.
     """
-    columns: dict[str, list[Line]] = {}
-    for line in lines:
-        columns.setdefault(_setting(line), []).append(line)
+    columns = _columns(list(lines))
     rows = [{"measure": "seeds"} | {name: str(len(members)) for name, members in columns.items()}]
     longest = max((members[0] for members in columns.values()), key=lambda line: len(measures(line)))
     for measure in measures(longest):
@@ -70,26 +69,23 @@ def measure_table(lines: Iterable[Line]) -> tuple[list[dict[str, str]], list[str
         for name, members in columns.items():
             row[name] = mean_sd([_figure(line, measure.path) for line in members], measure.scale, measure.digits)
         rows.append(row)
-    reasons: dict[str, list[str]] = {}
-    for members in columns.values():
-        for name, reason in members[0]["not_available"].items():
-            names = reasons.setdefault(reason, [])
-            names += [] if name in names else [name]
-    return rows, [f"n/a: {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+    return rows, _reasons(columns)
 
 
-def failed_checks(lines: Iterable[Line]) -> list[str]:
-    """One sentence per check of the attacks that did not hold, and one that counts those that did."""
-    held, failed = 0, []
-    for line in lines:
-        for norm, title in NORMS.items():
+def check_lines(lines: Iterable[Line]) -> list[str]:
+    """One sentence per check of the attacks: in how many runs and norms it holds, and where it does not."""
+    held: dict[str, list[bool]] = {}
+    failed = []
+    for title, members in _columns(list(lines)).items():
+        for line, (norm, norm_title) in itertools.product(members, NORMS.items()):
             for check in line[f"checks_{norm}"]:
-                if check["held"]:
-                    held += 1
-                else:
-                    run = f"{_setting(line)}, seed {line['seed']}"
-                    failed.append(f"{run}, {title}: {check['name']} does not hold ({check['detail']}).")
-    return [*failed, f"{held} of {held + len(failed)} checks of the attacks hold."]
+                held.setdefault(check["name"], []).append(check["held"])
+                if not check["held"]:
+                    failed.append(
+                        f"  {title}, seed {line['seed']}, {norm_title}: not so: {check['name']} ({check['detail']})."
+                    )
+    counts = (f"check: {name}: holds in {sum(flags)} of {len(flags)}." for name, flags in held.items())
+    return [*counts, *failed]
 
 
 def _interpretability(line: Line) -> list[Measure]:
@@ -140,6 +136,7 @@ def _faithfulness(line: Line) -> list[Measure]:
 def _robustness(line: Line) -> list[Measure]:
     """Accuracy by radius, and under deleted words."""
     found = [Measure("accuracy", ("clean_accuracy",), 100, 1)]
+    found.append(Measure("certified radius, median (Linf)", ("certified_radius_median",)))
     for norm, norm_title in NORMS.items():
         for place, radius in enumerate(line[f"radii_{norm}"]):
             for kind, title in KINDS.items():
@@ -147,7 +144,7 @@ def _robustness(line: Line) -> list[Measure]:
     for words in range(1, len(line["deletion_accuracy"])):
         title = f"accuracy, {words} word{'s' if words > 1 else ''} deleted"
         found.append(Measure(title, ("deletion_accuracy", words), 100, 1))
-    return [*found, Measure("deleted words where it broke", ("deletion_words", "mean"), 1, 2)]
+    return [*found, Measure("deleted words where it broke (at most 5)", ("deletion_words", "mean"), 1, 2)]
 
 
 def _figure(line: Line, path: Sequence[str | int]) -> float | None:
@@ -160,13 +157,45 @@ def _figure(line: Line, path: Sequence[str | int]) -> float | None:
     return None if value is None else float(value)
 
 
+def _columns(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """The lines by setting: technique, epsilon, and what else varies."""
+    varied = [name for name in ("learning_rate", "weight_decay") if len({line.get(name) for line in lines}) > 1]
+    columns: dict[str, list[Line]] = {}
+    for line in lines:
+        name = _setting(line) + "".join(f" {field.replace('_', ' ')} {line[field]:g}" for field in varied)
+        columns.setdefault(name, []).append(line)
+    return columns
+
+
 def _setting(line: Line) -> str:
-    """Technique and setting of a line as the head of a column."""
+    """Technique, reading, epsilon and lambda of a line in words."""
     name = f"{line['technique']} ({line['reading']})" if line.get("reading") else str(line["technique"])
-    for field, sign in (("epsilon", ""), ("lambda", "lambda ")):
-        value = line.get(field)
-        name += f" {sign}{value:g}" if value is not None and not (field == "lambda" and value == 1) else ""
-    return name
+    if line.get("epsilon") is not None:
+        name += f" {line['epsilon']:g}"
+    return name if line.get("lambda") in (None, 1) else f"{name} lambda {line['lambda']:g}"
+
+
+def _reasons(columns: Mapping[str, Sequence[Line]]) -> list[str]:
+    """A sentence per reason, with the measures and the columns that it concerns."""
+    reasons: dict[str, tuple[list[str], list[str]]] = {}
+    for title, members in columns.items():
+        lacking = {name: reason for line in members for name, reason in line["not_available"].items()}
+        empty = [name for line in members for name, value in line.items() if _has_empty_bin(value)]
+        lacking |= {f"{name} by largest attention": "no text has such a largest attention" for name in empty}
+        for name, reason in lacking.items():
+            names, titles = reasons.setdefault(reason, ([], []))
+            names += [] if name in names else [name]
+            titles += [] if title in titles else [title]
+    return [
+        f"n/a: {reason}: {', '.join(titles) if len(titles) < len(columns) else 'all'}: {', '.join(names)}."
+        for reason, (names, titles) in reasons.items()
+    ]
+
+
+def _has_empty_bin(value: Any) -> bool:
+    """Whether a figure is given in bins of which one is empty, and not all."""
+    sizes = [each["n"] for each in value.get("by_largest_attention", ())] if isinstance(value, Mapping) else []
+    return any(sizes) and not all(sizes)
 
 
 def comparison_table(lines: Iterable[Line]) -> list[dict[str, str]]:

@@ -57,5 +57,7 @@ def mean_sd(values: Sequence[float | None], scale: float, digits: int) -> str:
     defined = scale * np.array([value for value in values if value is not None], np.float64)
     if not defined.size:
         return "n/a"
+    if np.isinf(defined).any():
+        return "inf"
     spread = f" ± {defined.std(ddof=1):.{digits}f}" if defined.size > 1 else ""
     return f"{defined.mean():.{digits}f}{spread}"

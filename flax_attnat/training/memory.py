@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from flax_attnat.training.cluster import largest
 from flax_attnat.training.mesh import BY_RUN, DATA, WHOLE, padded
-from flax_attnat.training.population import make_hparams, zero_sums
+from flax_attnat.training.population import EVALUATION_ROWS, make_hparams, zero_sums
 from flax_attnat.training.schedule import CHUNK_STEPS
 from flax_attnat.training.trainer import Trainer
 
@@ -20,6 +20,10 @@ Worked = TypeVar("Worked")
 
 # How errors of XLA name it.
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+class TooLarge(RuntimeError):
+    """The devices ran out of memory, and there is no smaller way."""
 
 
 class OutOfMemory(RuntimeError):
@@ -50,6 +54,25 @@ def agreed(mesh: Mesh, work: Callable[[], Worked]) -> Worked:
     if largest(error is not None)[0]:
         raise OutOfMemory(f"{OUT_OF_MEMORY} in {'this' if error else 'another'} process") from error
     return worked
+
+
+def with_fewer_rows(work: Callable[[int], Worked]) -> Worked:
+    """What `work(rows)` gives, rows being how many texts it puts on the devices at once: fewer if the memory is small.
+
+    Raises:
+      TooLarge: the memory is too small for a single text.
+    """
+    for rows in (EVALUATION_ROWS, EVALUATION_ROWS // 8, 1):
+        try:
+            return work(rows)
+        except jax.errors.JaxRuntimeError as raised:
+            if OUT_OF_MEMORY not in str(raised):
+                raise
+            error = raised
+    raise TooLarge(
+        "the devices ran out of memory with a single text at once. Train fewer runs at once with"
+        " --config.population.max_runs, or use several devices."
+    ) from error
 
 
 def most_runs(trainer: Trainer) -> int:

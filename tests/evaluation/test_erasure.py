@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_attnat.evaluation.erasure import SHARES, Erasure, aopc, delete_words, erase, predict_kept, random_importance
-from flax_attnat.evaluation.importance import leave_one_out
+from flax_attnat.evaluation.erasure import SHARES, Erasure, aopc, delete_words, erase, random_importance
+from flax_attnat.evaluation.importance import leave_one_out, predict_places
 from tests.evaluation import reference
 from tests.models import reference as pairs
 from tests.models.small import ENTITIES, VOCABULARY, as_batch, as_pairs, initial, small, small_pair
@@ -74,8 +74,20 @@ def importances(seed, count, texts, width=WIDTH):
 
 def erase_all(model, params, batch, importance, spare=True):
     """Predictions, then their erasure."""
-    probability, without = leave_one_out(model, params, batch)
-    return erase(model, params, batch, probability, importance, without if spare else None)
+    left_out = leave_one_out(model, params, batch)
+    return erase(model, params, batch, left_out.probability, importance, left_out if spare else None)
+
+
+def measured(model, most):
+    """Erasure and deletion, as a function of parameters, batch and importance."""
+
+    def measure(params, batch, importance):
+        """Of one run."""
+        left_out = leave_one_out(model, params, batch)
+        figures = erase(model, params, batch, left_out.probability, importance, left_out)
+        return figures, delete_words(model, params, batch, left_out, most=most)
+
+    return measure
 
 
 @pytest.mark.parametrize("encoder", ["average", "bilstm", "cnn"])
@@ -86,16 +98,20 @@ def test_kept_words_are_a_text_of_their_own(encoder):
     texts = random_texts()
     keep = np.random.default_rng(1).random((len(texts), WIDTH)) < 0.4
     keep[2] = False
+    keep &= np.arange(WIDTH)[None, :] < np.array(LENGTHS)[:, None]
     kept = [[word for t, word in enumerate(text) if keep[row, t]] for row, text in enumerate(texts)]
-    tight = max(map(len, kept))
-    alone = text_batch(kept)
-    exact = jax.jit(lambda p, b: predict_kept(model, p, b, jnp.ones_like(keep)))(params, alone)
+    order = np.argsort(~keep, axis=1, stable=True)
+
+    def chosen(params, batch, places):
+        """Of the words at some places."""
+        length = jnp.asarray(keep.sum(axis=1), jnp.int32)
+        return predict_places(model, params, batch, model.embed(params, batch), places, length)
+
+    exact = jax.jit(chosen)(params, text_batch(kept), np.broadcast_to(np.arange(WIDTH)[None, :], keep.shape))
     if encoder != "cnn":
         np.testing.assert_allclose(exact, [predict(float64(params), text) for text in kept], atol=1e-5)
-    for width, padding in ((None, 0), (tight, 11)):
-        found = jax.jit(lambda p, b, k, w=width: predict_kept(model, p, b, k, w))(
-            params, text_batch(texts, padding=padding), keep
-        )
+    for width, padding in ((WIDTH, 0), (max(map(len, kept)), 11)):
+        found = jax.jit(chosen)(params, text_batch(texts, padding=padding), order[:, :width])
         np.testing.assert_allclose(found, exact, atol=1e-6)
 
 
@@ -120,7 +136,7 @@ def test_erasure_equals_that_of_rebuilt_texts(encoder):
 
 
 def test_padding_one_source_alone_and_saved_passes_change_nothing():
-    """Other widths, other words in the padding, without `without`, a source by itself: the same figures."""
+    """Other widths, other words in the padding, nothing left out beforehand, a source by itself: the same figures."""
     _, model = small("vanilla", "average")
     params, texts = initial(model), random_texts(3)
     importance = importances(4, 2, texts, 30)
@@ -143,13 +159,7 @@ def test_pairs_lose_words_of_the_passage(encoder):
     batch = as_pairs(passages, queries, [0, 1, 0, 2, 1], [1.0] * 5, (8, 4))
     importance = importances(5, 2, passages, 8)
 
-    def both(params, batch, importance):
-        """Erasure and deletion."""
-        probability, without = leave_one_out(model, params, batch)
-        figures = erase(model, params, batch, probability, importance, without)
-        return figures, delete_words(model, params, batch, probability, without, most=3)
-
-    figures, deletion = jax.jit(both)(params, batch, importance)
+    figures, deletion = jax.jit(measured(model, 3))(params, batch, importance)
     exact_params = float64(params)
     for row, (passage, query) in enumerate(zip(passages, queries, strict=True)):
 
@@ -187,7 +197,7 @@ def test_deletion_goes_on_until_the_prediction_leaves_the_label():
 
     def attack(params, batch):
         """From the predictions on."""
-        return delete_words(model, params, batch, *leave_one_out(model, params, batch), most=4)
+        return delete_words(model, params, batch, leave_one_out(model, params, batch), most=4)
 
     found = jax.jit(attack)(params, batch)
     exact_params = float64(params)
@@ -198,7 +208,6 @@ def test_deletion_goes_on_until_the_prediction_leaves_the_label():
         ]
     )
     np.testing.assert_array_equal(found.correct, exact)
-    np.testing.assert_array_equal(found.broken, ~exact[:, -1])
     np.testing.assert_array_equal(found.deleted, np.where(exact[:, -1], -1, exact.sum(axis=-1)))
     assert set(np.asarray(found.deleted)) >= {-1, 0, 1, 2}
     short = np.array([len(text) < 2 for text in texts])
@@ -210,7 +219,7 @@ def test_more_deletions_than_words():
     _, model = small("vanilla", "average")
     params = initial(model)
     batch = text_batch([[3, 5], [6]], 2)
-    found = jax.jit(lambda p, b: delete_words(model, p, b, *leave_one_out(model, p, b), most=5))(params, batch)
+    found = jax.jit(lambda p, b: delete_words(model, p, b, leave_one_out(model, p, b), most=5))(params, batch)
     exact = [deleted_one_by_one(lambda ids: predict(float64(params), ids), text, 1, 5) for text in ([3, 5], [6])]
     np.testing.assert_array_equal(found.correct, exact)
 
@@ -222,23 +231,17 @@ def test_runs_at_once_equal_runs_alone_and_a_broken_one_harms_no_other():
     texts = random_texts(8)
     batch, importance = text_batch(texts, labels=[1, 0, 1, 0, 1, 0]), importances(9, 2, texts)
 
-    def measure(params, batch, importance):
-        """Everything of one run."""
-        probability, without = leave_one_out(model, params, batch)
-        figures = erase(model, params, batch, probability, importance, without)
-        return figures, delete_words(model, params, batch, probability, without)
-
-    together = jax.jit(jax.vmap(measure, in_axes=(0, None, None)))(
+    together = jax.jit(jax.vmap(measured(model, 5), in_axes=(0, None, None)))(
         jax.tree.map(lambda *x: jnp.stack(x), *runs), batch, importance
     )
-    alone = jax.jit(measure)
+    alone = jax.jit(measured(model, 5))
     for run, params in enumerate(runs):
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone(params, batch, importance)), strict=True):
             np.testing.assert_allclose(a[run], b, atol=1e-6)
     figures, deletion = together
     assert np.isnan(figures.comprehensiveness[2]).all() and np.isnan(figures.sufficiency[2]).all()
     assert np.isfinite(figures.comprehensiveness[:2, :, :4]).all()
-    assert not deletion.correct[2].any() and not deletion.deleted[2].any() and deletion.broken[2].all()
+    assert not deletion.correct[2].any() and not deletion.deleted[2].any()
 
 
 def planted(model, bias, strength):
@@ -260,13 +263,7 @@ def test_one_planted_word_decides():
     batch = text_batch([[3, 12, 4, 5, 6]] * 2, 6, labels=[1, 0])
     importance = np.array([[0.1, 0.9, 0.3, 0.0, 0.2, 0], [0.9, 0.0, 0.4, 0.5, 0.6, 0]], np.float32)
 
-    def measure(params, batch, importance):
-        """Erasure and deletion."""
-        probability, without = leave_one_out(model, params, batch)
-        figures = erase(model, params, batch, probability, importance, without)
-        return figures, delete_words(model, params, batch, probability, without, most=2)
-
-    found, deletion = jax.jit(measure)(params, batch, importance)
+    found, deletion = jax.jit(measured(model, 2))(params, batch, importance)
     p = reference.sigmoid(np.array([1.0, -1.0, 1.5, 9.0, 7 / 3, 4.0]))
     whole, empty, of_four, one, of_three, of_two = p
     # Shares .01 to .2 take one of five words, .5 takes three.

@@ -5,12 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_attnat.evaluation.importance import (
-    explain_batch,
-    gradient_importances,
-    leave_one_out,
-    leave_one_out_importance,
-)
+from flax_attnat.evaluation.importance import explain_batch, gradient_importances, leave_one_out
 from tests.evaluation import reference
 from tests.models import reference as pairs
 from tests.models.small import as_batch, as_pairs, initial, small, small_pair
@@ -191,51 +186,58 @@ def test_gradients_of_a_certain_prediction_keep_their_norms():
             np.testing.assert_allclose(getattr(found, name), getattr(plain, name), rtol=1e-3, atol=1e-5)
 
 
+def check_left_out(found, row, text, predict, label):
+    """One row against exact probabilities `predict(ids)`; on padding, those of the whole text."""
+    n, whole = len(text), predict(text)
+    every = np.stack([predict(text[:t] + text[t + 1 :]) for t in range(found.change.shape[1])])
+    np.testing.assert_allclose(found.probability[row], whole, atol=1e-5)
+    np.testing.assert_allclose(found.change[row], np.abs(every - whole).sum(axis=1) / 2, atol=1e-5)
+    np.testing.assert_allclose(found.predicted[row], every[:, whole.argmax()], atol=1e-5)
+    np.testing.assert_allclose(found.label[row], every[:, label], atol=1e-5)
+    np.testing.assert_array_equal(found.right[row], every.argmax(axis=1) == label)
+    assert not found.change[row, n:].any()
+    np.testing.assert_array_equal(found.label[row, n:], found.probability[row, label])
+    np.testing.assert_array_equal(found.predicted[row, n:], found.probability[row].max())
+
+
 def test_leaving_out_equals_the_shorter_text():
     """Every word of every text, the only one included; padding, whatever stands there, changes nothing."""
+    labels, right = [1, 0, 1, 0], set()
     for encoder in ("average", "bilstm"):
         _, model = small("vanilla", encoder)
-        params = initial(model)
-        exact = reference.as_float64(jax.device_get(params))
+        params, exact = initial(model), reference.as_float64(jax.device_get(initial(model)))
 
         def predict(ids, exact=exact):
-            """p(class 1); of an empty text, that of the bias."""
-            if not ids:
-                return float(reference.sigmoid(exact["output"]["bias"])[0])
-            return reference.explain(exact, ids)[0]
+            """Probabilities `[2]`; of an empty text, those of the bias."""
+            p = reference.explain(exact, ids)[0] if ids else float(reference.sigmoid(exact["output"]["bias"])[0])
+            return np.array([1 - p, p])
 
         for width, padding in ((5, 0), (8, 11)):
-            batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), width, padding)
-            found, without = jax.jit(lambda p, b, m=model: leave_one_out(m, p, b))(params, batch)
+            batch = as_batch(TEXTS, labels, [1.0] * len(TEXTS), width, padding)
+            found = jax.device_get(jax.jit(lambda p, b, m=model: leave_one_out(m, p, b))(params, batch))
             for row, text in enumerate(TEXTS):
-                whole = predict(text)
-                shorter = [predict(text[:t] + text[t + 1 :]) for t in range(len(text))]
-                np.testing.assert_allclose(found[row], [1 - whole, whole], atol=1e-5)
-                np.testing.assert_allclose(without[row, : len(text), 1], shorter, atol=1e-5)
-                np.testing.assert_array_equal(without[row, len(text) :], np.tile(found[row], (width - len(text), 1)))
-                mask = jnp.arange(width)[None, :] < len(text)
-                change = leave_one_out_importance(found[row][None], without[row][None], mask)[0]
-                np.testing.assert_allclose(change[: len(text)], np.abs(np.array(shorter) - whole), atol=1e-5)
-                assert not change[len(text) :].any()
+                check_left_out(found, row, text, predict, labels[row])
+            right |= set(found.right.ravel().tolist())
+    assert right == {False, True}
 
 
 def test_leaving_out_of_a_batch_one_word_wide():
     """The only column: every word leaves an empty text."""
     _, model = small("vanilla")
     batch = as_batch([[6], []], [1, 0], [1.0] * 2, 1)
-    _, without = jax.jit(lambda p, b: leave_one_out(model, p, b))(initial(model), batch)
-    bias = np.asarray(initial(model)["output"]["bias"], np.float64)[0]
-    np.testing.assert_allclose(without[:, 0, 1], [1 / (1 + np.exp(-bias))] * 2, atol=1e-6)
+    found = jax.jit(lambda p, b: leave_one_out(model, p, b))(initial(model), batch)
+    p = 1 / (1 + np.exp(-np.asarray(initial(model)["output"]["bias"], np.float64)[0]))
+    np.testing.assert_allclose(found.label[:, 0], [p, 1 - p], atol=1e-6)
 
 
 @pytest.mark.parametrize("entities", [False, True])
 def test_leaving_out_words_of_a_passage(entities):
     """The query stays; a class whose only word goes becomes impossible."""
     _, model = small_pair("vanilla", entities=entities)
-    params = initial(model)
+    params, labels = initial(model), [0, 1, 2, 2, 0]
     passages, queries = [[3, 5, 4, 9, 2], [4, 3], [6, 3, 6, 5], [5], []], [[6, 2], [9], [], [3, 3, 4], [2]]
-    batch = as_pairs(passages, queries, [0] * 5, [1.0] * 5, (7, 4))
-    found, without = jax.jit(lambda p, b: leave_one_out(model, p, b))(params, batch)
+    batch = as_pairs(passages, queries, labels, [1.0] * 5, (7, 4))
+    found = jax.device_get(jax.jit(lambda p, b: leave_one_out(model, p, b))(params, batch))
     exact = float64(params)
 
     def predict(passage, query):
@@ -246,11 +248,30 @@ def test_leaving_out_words_of_a_passage(entities):
         return softmax(np.where(possible, logits, -np.inf)) if possible.any() else np.zeros(3)
 
     for row, (passage, query) in enumerate(zip(passages, queries, strict=True)):
-        np.testing.assert_allclose(found[row], predict(passage, query), atol=1e-5)
-        for t in range(len(passage)):
-            shorter = predict(passage[:t] + passage[t + 1 :], query)
-            np.testing.assert_allclose(without[row, t], shorter, atol=1e-5)
-        np.testing.assert_array_equal(without[row, len(passage) :], np.tile(found[row], (7 - len(passage), 1)))
+        check_left_out(found, row, passage, lambda ids, query=query: predict(ids, query), labels[row])
+
+
+def equations(jaxpr):
+    """Every equation of a program, those of its inner ones included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner, "eqns"):
+                yield from equations(getattr(inner, "jaxpr", inner))
+
+
+def test_leaving_out_never_holds_every_class_of_every_word():
+    """Of 5 passages of width 7 and 3 classes, no array is as large as `[B, T, C]`; the loop writes in place."""
+    _, model = small_pair("vanilla", entities=True)
+    batch = as_pairs([[3, 5, 4]] * 5, [[6, 2]] * 5, [0] * 5, [1.0] * 5, (7, 4))
+    program = jax.make_jaxpr(lambda p, b: leave_one_out(model, p, b))(initial(model), batch).jaxpr
+    shapes = {out.aval.shape for equation in equations(program) for out in equation.outvars}
+    assert {(5, 7), (5, 6), (5, 3)} <= shapes  # texts, those that lack a word, and predictions
+    assert not [shape for shape in shapes if {5, 3} <= set(shape) and {6, 7} & set(shape)]
+    (loop,) = [e for e in program.eqns if e.primitive.name == "while"]
+    inside = [(e.primitive.name, out.aval) for e in equations(loop.params["body_jaxpr"].jaxpr) for out in e.outvars]
+    makers = [name for name, out in inside if out.shape == (5, 7) and out.dtype == jnp.float32 and name != "jit"]
+    assert makers == ["dynamic_update_slice"] * 3
 
 
 def test_runs_at_once_equal_runs_alone_and_a_broken_one_harms_no_other():
@@ -261,10 +282,7 @@ def test_runs_at_once_equal_runs_alone_and_a_broken_one_harms_no_other():
 
     def measure(params, batch):
         """Everything of one run."""
-        probability, without = leave_one_out(model, params, batch)
-        mask = jnp.arange(6)[None, :] < batch.length[:, None]
-        change = leave_one_out_importance(probability, without, mask)
-        return change, without, gradient_importances(model, params, batch)
+        return leave_one_out(model, params, batch), gradient_importances(model, params, batch)
 
     many, stacked = jax.vmap(measure, in_axes=(0, None)), jax.tree.map(lambda *x: jnp.stack(x), *runs)
     together = jax.jit(many)(stacked, batch)
@@ -272,8 +290,9 @@ def test_runs_at_once_equal_runs_alone_and_a_broken_one_harms_no_other():
     for run, params in enumerate(runs):
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone(params, batch)), strict=True):
             np.testing.assert_allclose(a[run], b, atol=1e-6)
-    change, without, gradients = together
-    assert np.isnan(without[2]).all() and np.isnan(change[2, 0, :5]).all() and not change[2, 0, 5:].any()
+    left_out, gradients = together
+    assert np.isnan(left_out.predicted[2]).all() and np.isnan(left_out.label[2]).all() and not left_out.right[2].any()
+    assert np.isnan(left_out.change[2, 0, :5]).all() and not left_out.change[2, 0, 5:].any()
     for kind in (gradients.one_hot, gradients.attached, gradients.norm):
         assert np.isnan(kind[2, 0, :5]).all() and np.isfinite(kind[:2]).all()
     loops = [e for e in jax.make_jaxpr(many)(stacked, batch).eqns if e.primitive.name == "while"]

@@ -8,16 +8,23 @@ import pytest
 from scipy import stats
 
 from flax_attnat.evaluation.significance import (
-    bootstrap_interval,
     bootstrap_means,
     holm,
+    mean_of,
     paired_bootstrap,
     paired_bootstrap_mean,
     paired_seeds,
+    summaries,
     summary,
 )
 
 NAN = math.nan
+
+
+def interval(values, **options):
+    """Ends of the interval of the mean."""
+    found = summary(values, **options)
+    return found["low"], found["high"]
 
 
 def f1(labels, predicted):
@@ -29,17 +36,17 @@ def f1(labels, predicted):
 def test_interval_is_that_of_the_normal_law_for_many_values():
     """Mean 3 of 4,000 values: 1.96 standard errors to either side, within the noise of 4,000 samples."""
     values = np.random.default_rng(0).normal(3, 2, 4_000)
-    low, high = bootstrap_interval(values, resamples=4_000)
+    low, high = interval(values, resamples=4_000)
     error = values.std(ddof=1) / math.sqrt(len(values))
     np.testing.assert_allclose([low, high], values.mean() + np.array([-1.96, 1.96]) * error, atol=0.1 * error)
-    narrow = bootstrap_interval(values, resamples=4_000, level=0.5)
+    narrow = interval(values, resamples=4_000, level=0.5)
     np.testing.assert_allclose(narrow, values.mean() + np.array([-0.674, 0.674]) * error, atol=0.1 * error)
 
 
 def test_intervals_cover_the_mean_as_often_as_they_say():
     """Of 400 samples of 60 from a skewed law, 95 % (a little less, as known of percentile intervals)."""
     rng = np.random.default_rng(1)
-    intervals = np.array([bootstrap_interval(rng.exponential(size=60), resamples=400, seed=k) for k in range(400)])
+    intervals = np.array([interval(rng.exponential(size=60), resamples=400, seed=k) for k in range(400)])
     assert 0.90 < np.mean((intervals[:, 0] < 1) & (intervals[:, 1] > 1)) < 0.97
 
 
@@ -62,24 +69,25 @@ def test_measures_share_their_draws_and_undefined_values_are_left_out():
     means = bootstrap_means(values, seed=4)
     np.testing.assert_allclose(means[1], 2 * means[0] + 1, atol=1e-12)
     np.testing.assert_allclose(means.mean(axis=1), np.nanmean(values, axis=1), atol=0.02)
-    np.testing.assert_allclose(bootstrap_interval(values[2], seed=4), np.quantile(means[2], [0.025, 0.975]), rtol=1e-12)
+    np.testing.assert_allclose(interval(values[2], seed=4), np.quantile(means[2], [0.025, 0.975]), rtol=1e-12)
     error = np.nanstd(values[2]) / math.sqrt(np.sum(~np.isnan(values[2])))
     assert means[2].std() == pytest.approx(error, rel=0.1)
-    assert bootstrap_interval(values[0], seed=4) == bootstrap_interval(values[0], seed=4)
-    assert bootstrap_interval(values[0], seed=4) != bootstrap_interval(values[0], seed=5)
+    assert interval(values[0], seed=4) == interval(values[0], seed=4)
+    assert interval(values[0], seed=4) != interval(values[0], seed=5)
     # More draws than are made at once.
     assert bootstrap_means(np.ones((2, 3_000)), resamples=701).tolist() == [[1.0] * 701] * 2
 
 
 def test_without_values_nothing_is_defined():
     for nothing in (np.full(5, NAN), np.zeros(0)):
-        assert all(math.isnan(end) for end in bootstrap_interval(nothing))
         assert summary(nothing) == {
             **dict.fromkeys(("mean", "sd", "low", "high")),
             "n": 0,
             "undefined": len(nothing),
         }
-    assert bootstrap_interval(np.array([NAN, 2.0, NAN])) == (2.0, 2.0)
+        assert mean_of(nothing) is None
+    assert summaries({}) == {}
+    assert interval(np.array([NAN, 2.0, NAN])) == (2.0, 2.0)
 
 
 @pytest.mark.parametrize("figure", ["f1", "accuracy"])
@@ -219,5 +227,33 @@ def test_summary_is_what_a_result_line_holds():
     values = np.array([0.5, NAN, 1.0, 0.0, math.inf])
     found = summary(values)
     assert found["mean"] == 0.5 and found["sd"] == 0.5 and (found["n"], found["undefined"]) == (3, 2)
-    assert (found["low"], found["high"]) == bootstrap_interval(values) and 0 <= found["low"] < found["high"] <= 1
+    assert 0 <= found["low"] < found["high"] <= 1
     assert {type(x) for x in found.values()} == {float, int}
+
+
+def test_summaries_are_those_of_each_measure():
+    """Of 20 measures with gaps, and one without a value: as if each were alone, and as NumPy has it."""
+    rng = np.random.default_rng(7)
+    values = rng.normal(1, 1, (20, 700))
+    values[rng.random(values.shape) < np.linspace(0, 0.9, 20)[:, None]] = NAN
+    values[13], values[4, :3] = NAN, math.inf
+    rows = {f"measure {k}": row for k, row in enumerate(values)}
+    found = summaries(rows, seed=2, level=0.9)
+    assert list(found) == list(rows) and found["measure 13"]["mean"] is None
+    for name, row in rows.items():
+        assert summary(row, seed=2, level=0.9) == summaries({"x": row}, seed=2, level=0.9)["x"]
+        alone = summary(row, seed=2, level=0.9)
+        for figure, value in found[name].items():
+            assert value == (None if alone[figure] is None else pytest.approx(alone[figure], rel=1e-12))
+        finite = row[np.isfinite(row)]
+        assert (found[name]["n"], found[name]["undefined"]) == (len(finite), 700 - len(finite))
+        assert found[name]["mean"] == mean_of(row)
+        if len(finite):
+            assert mean_of(row) == pytest.approx(np.mean(finite)) and found[name]["sd"] == pytest.approx(
+                finite.std(ddof=1)
+            )
+    # Counts and flags are values as well.
+    assert summaries({"count": np.arange(3), "flag": np.array([True, False, False])})["count"]["mean"] == 1
+    assert mean_of(np.array([[True, False], [False, False]])) == 0.25
+    with pytest.raises(ValueError, match="same shape"):
+        summaries({"a": np.zeros(2), "b": np.zeros(3)})

@@ -1,6 +1,6 @@
 """Lines of the suites to rows: every measure has one, with a figure or a reason."""
 
-from flax_attnat.reporting.measures import comparison_table, failed_checks, measure_table
+from flax_attnat.reporting.measures import check_lines, comparison_table, measure_table
 
 CHECK = {"name": "a larger radius is never safer", "detail": "not so at 1 of 2 radii"}
 
@@ -10,6 +10,7 @@ def line(seed: int = 0, **fields):
     plain = {"technique": "attention_at", "reading": None, "epsilon": 0.5, "lambda": 1.0, "seed": seed}
     plain |= {"family": "robustness", "clean_accuracy": 0.8, "radii_linf": [0.5], "radii_l2": ["inf"]}
     plain |= {f"{kind}_{norm}": [0.5] for kind in ("attacked", "certified", "noise") for norm in ("linf", "l2")}
+    plain |= {"certified_radius_median": "inf", "learning_rate": 1e-3, "weight_decay": 0.0}
     plain |= {"deletion_accuracy": [0.8, 0.4], "deletion_words": {"mean": 1.5}, "not_available": {}}
     return plain | {"checks_linf": [CHECK | {"held": True}], "checks_l2": [CHECK | {"held": True}]} | fields
 
@@ -28,16 +29,25 @@ def test_what_is_not_available_has_a_reason():
     lacking = line(certified_linf=None, certified_l2=None, deletion_words={"mean": None})
     rows, reasons = measure_table([lacking | {"not_available": {"certified_linf": "not certified"}}])
     table = {row["measure"]: row["attention_at 0.5"] for row in rows}
-    assert table["certified, Linf 0.5"] == table["deleted words where it broke"] == "n/a"
-    assert reasons == ["n/a: certified_linf: not certified."]
+    assert table["certified, Linf 0.5"] == table["deleted words where it broke (at most 5)"] == "n/a"
+    assert reasons == ["n/a: not certified: all: certified_linf."]
 
 
-def test_checks_that_fail_are_named_with_their_run():
-    found = failed_checks([line(), line(3, checks_l2=[CHECK | {"held": False}])])
+def test_checks_are_named_with_what_they_hold_for_and_where_they_do_not():
+    found = check_lines([line(), line(3, checks_l2=[CHECK | {"held": False}])])
     assert found == [
-        "attention_at 0.5, seed 3, L2: a larger radius is never safer does not hold (not so at 1 of 2 radii).",
-        "3 of 4 checks of the attacks hold.",
+        "check: a larger radius is never safer: holds in 3 of 4.",
+        "  attention_at 0.5, seed 3, L2: not so: a larger radius is never safer (not so at 1 of 2 radii).",
     ]
+
+
+def test_settings_that_differ_in_more_than_epsilon_have_columns_of_their_own():
+    rows, _ = measure_table([line(0, learning_rate=0.1), line(1, learning_rate=0.1), line(0, learning_rate=0.01)])
+    assert rows[0] == {
+        "measure": "seeds",
+        "attention_at 0.5 learning rate 0.1": "2",
+        "attention_at 0.5 learning rate 0.01": "1",
+    }
 
 
 def test_a_comparison_shows_what_is_undefined():
