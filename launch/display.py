@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -124,6 +124,20 @@ def results_table(title: str, rows: Iterable[Mapping[str, str]]) -> Table:
     for row in rows:
         table.add_row(*(escape(cell) for cell in row.values()))
     return table
+
+
+def show_table(console: Console, title: str, rows: Sequence[Mapping[str, str]], keys: int = 1) -> None:
+    """Prints a table, in as many as it takes for its columns to fit the console; each has the first `keys` columns."""
+    widths = {name: 3 + max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    first = list(widths)[:keys]
+    groups: list[list[str]] = [[]]
+    for name in list(widths)[keys:]:
+        used = sum(widths[each] for each in (*first, *groups[-1], name))
+        if groups[-1] and used > console.width:
+            groups.append([])
+        groups[-1].append(name)
+    for group in groups:
+        console.print(results_table(title, [{name: row[name] for name in (*first, *group)} for row in rows]))
 
 
 def show(console: Console, sentence: str) -> None:

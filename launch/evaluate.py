@@ -54,7 +54,7 @@ from flax_attnat.reporting.measures import check_lines, comparison_table, measur
 from flax_attnat.reporting.results import best
 from flax_attnat.training.workdir import WorkdirError, locked, read_config, read_lines, write_atomically
 from launch import cli
-from launch.display import preparing, results_table, show
+from launch.display import preparing, show, show_table
 from launch.train import report_frozen, results_title, show_results
 
 FLAGS = {
@@ -178,7 +178,7 @@ def _show(console: Console, report: Report, split: str) -> None:
     title = results_title(report.lines)
     for suite, lines in report.families.items():
         rows, reasons = measure_table(lines)
-        console.print(results_table(f"{title}, {split}: {suite}", rows))
+        show_table(console, f"{title}, {split}: {suite}", rows)
         for sentence in reasons + (check_lines(lines) if suite == "robustness" else []):
             show(console, sentence)
     if report.seconds:
@@ -221,7 +221,7 @@ def _show_comparisons(
         kept = [line for line in before if (line["split"], line["against"]) != (split, against)]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept + lines))
     title = f"difference from {against} on {split}, each at its best setting on dev"
-    console.print(results_table(title, comparison_table(lines)))
+    show_table(console, title, comparison_table(lines), keys=3)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from rich.console import Console
 from flax_attnat.config import Config
 from flax_attnat.training.loop import Progress
 from flax_attnat.training.runs import cohorts
-from launch.display import Display, epoch_summary, results_table
+from launch.display import Display, epoch_summary, results_table, show_table
 
 COHORT = cohorts(Config())[0]
 LINE = {
@@ -57,3 +57,14 @@ def test_cells_of_a_table_are_text_not_markup() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(results_table("[bold]t", [{"technique": "[red]x", "n": "1"}]))
     assert "[bold]t" in console.file.getvalue() and "[red]x" in console.file.getvalue()
+
+
+def test_a_table_that_is_too_wide_becomes_several_that_are_not() -> None:
+    """Nothing is cut off: twelve columns of 20 signs on a console of 80, the first column in each table."""
+    rows = [{"measure": f"m{row}"} | {f"column {c}": f"{row}.{c:0>17}" for c in range(12)} for row in range(3)]
+    console = Console(width=80, file=io.StringIO())
+    show_table(console, "title", rows)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "\u2026" not in console.file.getvalue()
+    assert all(any(row[name] in line for line in lines) for row in rows for name in row)
+    assert sum("m0" in line for line in lines) == sum("title" in line for line in lines) == 4
