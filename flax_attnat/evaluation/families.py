@@ -109,12 +109,13 @@ def _robustness(rows: Rows, found: Found, options: Options) -> Line:
         certified = rows[f"certified_{norm}"].T if f"certified_{norm}" in rows else None
         attacked = Attacked(rows["clean"], *(rows[f"{name}_{norm}"].T for name in Attacked._fields[1:]))
         line[f"checks_{norm}"] = [check._asdict() for check in checks(radii, attacked, certified)]
-    line["certified_radius_median"] = None
+    line |= {"certified_radius_median": None, "certified_at_infinity": None}
     if "certified_radius" in rows:
         middle = np.median(rows["certified_radius"])
+        line["certified_at_infinity"] = _share(np.isinf(rows["certified_radius"]))
         line["certified_radius_median"] = "inf" if np.isinf(middle) else finite_or_none(middle)
     else:
-        names = ("certified_linf", "certified_l2", "certified_radius_median")
+        names = ("certified_linf", "certified_l2", "certified_radius_median", "certified_at_infinity")
         lacking = dict.fromkeys(names, "pair models are not certified: their logit is no mean under attention")
     correct, count = rows["deletion_correct"], rows["deletion_count"]
     line["deletion_accuracy"] = [_share(column) for column in correct.T]

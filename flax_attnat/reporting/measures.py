@@ -136,6 +136,7 @@ def _faithfulness(line: Line) -> list[Measure]:
 def _robustness(line: Line) -> list[Measure]:
     """Accuracy by radius, and under deleted words."""
     found = [Measure("accuracy", ("clean_accuracy",), 100, 1)]
+    found.append(Measure("predictions that no attention changes", ("certified_at_infinity",), 100, 1))
     found.append(Measure("certified radius, median (Linf)", ("certified_radius_median",)))
     for norm, norm_title in NORMS.items():
         for place, radius in enumerate(line[f"radii_{norm}"]):

@@ -150,6 +150,7 @@ def test_pairs_of_three_classes_have_every_measure_but_certificates_and_rational
     families = family_lines(result_lines(trainer, states, "test", measures, 1.0), trainer.runs, found, OPTIONS)
     for line in families["robustness"]:
         assert line["certified_linf"] is line["certified_l2"] is line["certified_radius_median"] is None
+        assert line["certified_at_infinity"] is None
         assert "pair models are not certified" in line["not_available"]["certified_linf"]
         assert line["attacked_linf"][0] <= line["clean_accuracy"]
     for line in families["faithfulness"]:
