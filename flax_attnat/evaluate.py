@@ -108,7 +108,9 @@ def evaluate(config: Config, dataset: Dataset, workdir: epath.PathLike, task: Ta
             if (found := _measure_part(with_runs(trainer, part.runs), compiled[same].explain, workdir, task))
         ]
         if measured:
-            _add(report, measured, compiled[same].stages, workdir, task)
+            # Lines of some parts only would stand beside those of all later.
+            write = task.write and len(measured) == len(members)
+            _add(report, measured, compiled[same].stages, workdir, task._replace(write=write))
     if not report.lines:
         raise WorkdirError(f"{workdir} holds no checkpoint that can be read: train it first with launch.train.")
     return report

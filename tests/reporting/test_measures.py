@@ -10,7 +10,12 @@ def line(seed: int = 0, **fields):
     plain = {"technique": "attention_at", "reading": None, "epsilon": 0.5, "lambda": 1.0, "seed": seed}
     plain |= {"family": "robustness", "clean_accuracy": 0.8, "radii_linf": [0.5], "radii_l2": ["inf"]}
     plain |= {f"{kind}_{norm}": [0.5] for kind in ("attacked", "certified", "noise") for norm in ("linf", "l2")}
-    plain |= {"certified_radius_median": "inf", "certified_at_infinity": 0.6, "learning_rate": 1e-3, "weight_decay": 0.0}
+    plain |= {
+        "certified_radius_median": "inf",
+        "certified_at_infinity": 0.6,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+    }
     plain |= {"deletion_accuracy": [0.8, 0.4], "deletion_words": {"mean": 1.5}, "not_available": {}}
     return plain | {"checks_linf": [CHECK | {"held": True}], "checks_l2": [CHECK | {"held": True}]} | fields
 
