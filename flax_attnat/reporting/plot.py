@@ -4,7 +4,6 @@ import functools
 import io
 import itertools
 import math
-import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from flax_attnat.allowed import CONTROLS, TECHNIQUES
+from flax_attnat.training.workdir import write_atomically
 
 Dashes = Literal["-"] | tuple[int, tuple[float, ...]]
 
@@ -255,18 +255,5 @@ def save(figure: Figure, folder: epath.PathLike, name: str) -> list[epath.Path]:
         with style():
             figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
         paths.append(folder / f"{name}.{kind}")
-        _replace(paths[-1], buffer.getvalue())
+        write_atomically(paths[-1], buffer.getvalue())
     return paths
-
-
-def _replace(path: epath.Path, content: bytes) -> None:
-    """Writes a file under a temporary name beside it, then renames it; an object of a bucket is one put."""
-    if "://" in str(path):
-        path.write_bytes(content)
-        return
-    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

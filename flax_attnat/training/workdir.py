@@ -156,15 +156,11 @@ def read_lines(workdir: epath.PathLike, kind: str, part: str = "*") -> list[dict
     return lines
 
 
-def write_atomically(path: epath.PathLike, text: str) -> None:
-    """Writes a text file under a temporary name beside it, then renames it; an object of a bucket is one put."""
+def write_atomically(path: epath.PathLike, content: str | bytes) -> None:
+    """Writes a file under a temporary name beside it, then renames it; an object of a bucket is one put."""
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, text.encode())
-
-
-def _replace(path: epath.Path, content: bytes) -> None:
-    """Writes a file under a temporary name beside it, then renames it; an object of a bucket is one put."""
+    content = content.encode() if isinstance(content, str) else content
     if "://" in str(path):
         path.write_bytes(content)
         return
@@ -180,9 +176,7 @@ def write_arrays(workdir: epath.PathLike, name: str, arrays: Mapping[str, np.nda
     """Writes `instances/<name>.npz`, compressed; it holds no objects, so that nothing is ever unpickled."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    path = epath.Path(workdir) / "instances" / f"{name}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, buffer.getvalue())
+    write_atomically(epath.Path(workdir) / "instances" / f"{name}.npz", buffer.getvalue())
 
 
 def _version(package: str) -> str:
