@@ -76,7 +76,7 @@ def erase(
     without = None if left_out is None else left_out.predicted
     shape = importance.shape
     sources = importance.reshape(-1, *shape[-2:])
-    # One after another: on a CPU, side by side takes half as long again.
+    # One after another: on a CPU, side by side takes longer.
     found = jax.lax.map(lambda one: _erase_by(model, params, batch, words, probability, one, without), sources)
     return Erasure(*(figure.reshape(*shape[:-1], len(SHARES)) for figure in found))
 
