@@ -16,6 +16,7 @@ from flax_attnat.evaluation.families import MEASURES_VERSION, RUN_FIELDS, family
 from flax_attnat.evaluation.measure import Explain, Measures, build_explain, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.evaluation.suite import Found, Options, Stages, build_stages, run_suites
+from flax_attnat.evaluation.texts import write_texts
 from flax_attnat.training.memory import with_fewer_rows
 from flax_attnat.training.runs import Cohort, Run, cohort_name
 from flax_attnat.training.saved import restore
@@ -80,7 +81,7 @@ def evaluate(config: Config, dataset: Dataset, workdir: epath.PathLike, task: Ta
     Args:
       config: of the workdir.
       dataset: what it was trained on.
-      workdir: of `launch.train` or `launch.ablate`; gets lines in `results.jsonl` and arrays in `instances/`.
+      workdir: of `launch.train` or `launch.ablate`; gets lines in `results.jsonl`, arrays and texts in `instances/`.
       task: what is to be measured.
 
     Raises:
@@ -113,6 +114,9 @@ def evaluate(config: Config, dataset: Dataset, workdir: epath.PathLike, task: Ta
             _add(report, measured, compiled[same].stages, workdir, task._replace(write=write))
     if not report.lines:
         raise WorkdirError(f"{workdir} holds no checkpoint that can be read: train it first with launch.train.")
+    # Without this file nothing is trained to the end, and nothing was kept that texts could stand beside.
+    if task.write and (epath.Path(workdir) / "results.jsonl").exists():
+        write_texts(workdir, dataset, task.split)
     return report
 
 

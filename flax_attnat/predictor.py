@@ -3,8 +3,7 @@
 All comes from the workdir: configuration, vocabulary, classes, parameters. The data set and its raw file are not read.
 """
 
-import contextlib
-import functools
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,32 +13,26 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from flax_attnat.ablation import parts
+from flax_attnat.allowed import CONTROLS
 from flax_attnat.config import Config
-from flax_attnat.data import catalogue
 from flax_attnat.data import vocabulary as vocabularies
 from flax_attnat.data.batches import Bucket, make_buckets
+from flax_attnat.data.catalogue import text_rules
 from flax_attnat.data.corpus import Cut
 from flax_attnat.data.dataset import Split
-from flax_attnat.data.source import spaced_words
-from flax_attnat.data.text import clean
 from flax_attnat.data.vocabulary import UNKNOWN_ID, Vocabulary
 from flax_attnat.evaluation.importance import Instances, explain_batch
 from flax_attnat.evaluation.robustness import certified_radius
-from flax_attnat.models.build import build
-from flax_attnat.models.embedding import EmbeddingInit
-from flax_attnat.models.model import Model
-from flax_attnat.objective import adapt_model
-from flax_attnat.reporting.tables import predictions
-from flax_attnat.training.checkpoint import Store
-from flax_attnat.training.records import run_fields
+from flax_attnat.finished import Found, find_best, find_only, finished, restore, restored_model
 from flax_attnat.training.runs import Cohort, cohort_name
-from flax_attnat.training.saved import Trained
-from flax_attnat.training.workdir import WorkdirError, read_config, read_lines
 from flax_attnat.typing import Array, Batch, Params
 
-# Texts in a program, fixed so that it is compiled once (one at a time takes 2 ms, eight take 9), and runs in a message.
-ROWS, LISTED = 8, 20
+# Texts in a program, fixed for a width so that it is compiled once: one at a time takes 2 ms, eight take 7. Eight long
+# ones would take as many seconds, even where there is one.
+ROWS, TOKENS = 8, 4096
+
+Words = tuple[tuple[str, ...], ...]
+"""The words of a text: of itself alone, or of passage and query."""
 
 
 class Prediction(NamedTuple):
@@ -74,7 +67,9 @@ class Predictor(NamedTuple):
       pair: whether a text comes with a query.
       cut: the data set's text rules: `cut(text) -> words`.
       params: of its best epoch.
-      explain: `explain(params, batch) -> (Instances, certified radius [B] or None)`, compiled once per width.
+      table: `[V, E]` word vectors as its encoder reads them: those of `params`, normalised for the word techniques.
+      explain: `explain(params, batch) -> (Instances, certified radius [B] or None)`, compiled once per width; reads
+        `table` in place of the word vectors of `params`.
     """
 
     config: Config
@@ -84,6 +79,7 @@ class Predictor(NamedTuple):
     pair: bool
     cut: Cut
     params: Params
+    table: Array
     explain: Callable[[Params, Batch], tuple[Instances, Array | None]]
 
     def __call__(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> Prediction:
@@ -99,8 +95,20 @@ class Predictor(NamedTuple):
           TypeError: an item is no string, or no pair of strings.
           ValueError: a text holds half a character.
         """
+        return self.predict(self.read(texts))
+
+    def read(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Words]:
+        """The words of each text, all of them, by the data set's text rules; takes and raises what a call does."""
+        return [tuple(self.cut(text) for text in item) for item in _checked(texts, self.pair)]
+
+    def predict(self, texts: Sequence[Words]) -> Prediction:
+        """Predicts and explains texts that are cut into words already.
+
+        Args:
+          texts: from `read`, of this predictor or of one with the same text rules.
+        """
         most = self.config.data.truncate
-        words = [[self.cut(text)[:most] for text in item] for item in _checked(texts, self.pair)]
+        words = [[part[:most] for part in item] for item in texts]
         ids = [[vocabularies.encode(self.vocabulary, part) for part in item] for item in words]
         found = Prediction(
             words=[item[0] for item in words],
@@ -113,169 +121,161 @@ class Predictor(NamedTuple):
         queries = [item[1] for item in ids] if self.pair else None
         split = Split((), [item[0] for item in ids], np.zeros(len(words), np.int32), queries)
         for bucket in make_buckets(split, self.config.data.bucket_widths):
-            for first in range(0, len(bucket.position), ROWS):
-                _explain_some(self, bucket, first, found)
+            size = max(1, min(ROWS, TOKENS // bucket.tokens.shape[1]))
+            for first in range(0, len(bucket.position), size):
+                _explain_some(self, bucket, slice(first, first + size), found)
         return found
 
 
-def load(workdir: epath.PathLike, run: Mapping[str, Any] | None = None) -> Predictor:
-    """A trained run of a workdir, to be called with texts.
+def build_predictor(
+    config: Config,
+    run: Mapping[str, Any],
+    labels: Sequence[str],
+    vocabulary: Vocabulary,
+    pair: bool,
+    params: Params,
+    *,
+    others: Iterable[Predictor] = (),
+) -> Predictor:
+    """A predictor from its parts; the data set is not read.
 
     Args:
-      workdir: of launch.train or launch.ablate; its populations that are trained to the end are read.
+      config: of one technique.
+      run: what names the run, as in the lines of `results.jsonl`.
+      labels: names of the C classes, by id.
+      vocabulary: the V words by id, with their counts.
+      pair: whether a text comes with a query.
+      params: of one run, NumPy or JAX; copied.
+      others: predictors whose compiled programs it shares, if its model is one of theirs.
+
+    Raises:
+      ValueError: the parameters are not those of the configuration's model: other names or shapes.
+    """
+    labels, run = tuple(labels), MappingProxyType(dict(run))
+    trained = restored_model(config, labels, vocabulary, pair=pair)
+    _check_params(params, jax.eval_shape(trained.init, jax.random.key(0)))
+    params, cut = jax.tree.map(jnp.array, params), text_rules(config.dataset)[0]
+    table = trained.table(params)
+    for other in others:
+        if _same_model((config, labels, pair, vocabulary), other):
+            return other._replace(config=config, run=run, params=params, table=table)
+    # The word techniques normalise the table before every use, which takes longer than a text does.
+    as_it_is = dataclasses.replace(config, word=dataclasses.replace(config.word, normalise=False))
+    model = restored_model(as_it_is, labels, vocabulary, pair=pair)
+    explain = jax.jit(lambda *given: (explain_batch(model, *given), certified_radius(model, *given)))
+    return Predictor(config, run, labels, vocabulary, pair, cut, params, table, explain)
+
+
+def load(workdir: epath.PathLike, run: Mapping[str, Any] | None = None) -> Predictor:
+    """A trained run, to be called with texts: what it predicts, what it attends to, how far that can be trusted.
+
+        predict = fa.load("runs/sst")                # the only run, or the one that is best on dev
+        found = predict(["a good film", "a bad film"])
+        found.probability                            # [2, C], by predict.label_names
+        found.words[0], found.attention[0]           # ("a", "good", "film") and their weights, which sum to 1
+        found.importance[0]                          # gradient importance of the same words
+        found.certified_radius                       # [2] how far every score may move before the prediction changes
+
+    Args:
+      workdir: of launch.train or launch.ablate; its populations that are trained to the end are read, and no data. Or a
+        file `*.safetensors`, as `flax_attnat.portable` writes it.
       run: values that exactly one run has, by the names of `results.jsonl`, such as `{"technique": "attention_at",
         "epsilon": 5.0, "seed": 1}`. None: the only run, or else the one whose `config.training.selection` (AUC or
         accuracy) is largest on dev, the first of several; a run that was frozen does not compete.
+
+    Returns:
+      `Predictor`: `predictor(texts) -> Prediction`; pairs `(passage, query)` where the data have queries.
 
     Raises:
       WorkdirError: there is no such run, or there are several, or the checkpoint is damaged.
       TypeError: `run` is no mapping.
     """
-    if run is not None and not isinstance(run, Mapping):
-        raise TypeError(f'run must be a mapping such as {{"technique": "attention_at", "seed": 1}}; got {run!r}.')
-    workdir = epath.Path(workdir).expanduser()
-    if not (there := list(_finished(workdir, read_config(workdir)))):
-        raise WorkdirError(f"{workdir} holds no run that is trained to the end: train it first with launch.train.")
-    return _restore(workdir, _best(workdir, there) if run is None else _only(workdir, there, run))
+    path = epath.Path(workdir).expanduser()
+    if path.suffix == ".safetensors":
+        from flax_attnat.portable import read_safetensors
+
+        predictor = read_safetensors(path)
+        if run is not None:
+            find_only(path, [Found(Cohort(predictor.config, ()), 0, dict(predictor.run))], run)
+        return predictor
+    there = finished(path)
+    return _restore_all(path, [find_best(path, there) if run is None else find_only(path, there, run)])[0]
 
 
-class _Found(NamedTuple):
-    """A finished run.
+def load_all(workdir: epath.PathLike, runs: Sequence[Mapping[str, Any]]) -> list[Predictor]:
+    """Several runs of one workdir; those of one model share their compiled programs, whatever their technique.
 
-    Attributes:
-      part: its population.
-      place: its place in it.
-      fields: what names it.
+    Args:
+      workdir: as for `load`, no file.
+      runs: as `load` takes one, each.
+
+    Returns:
+      One predictor per run, in their order.
+
+    Raises:
+      WorkdirError: as `load` does.
+      TypeError: a run is no mapping.
     """
-
-    part: Cohort
-    place: int
-    fields: dict[str, Any]
-
-
-def _finished(workdir: epath.Path, config: Config) -> Iterator[_Found]:
-    """The runs that are trained to the end, in the order of the configuration."""
-    for part in parts(workdir, config):
-        if _store(workdir, part, print).positions():
-            for place, run in enumerate(part.runs):
-                yield _Found(part, place, run_fields(part.config, run))
+    path = epath.Path(workdir).expanduser()
+    there = finished(path)
+    return _restore_all(path, [find_only(path, there, run) for run in runs])
 
 
-def _store(workdir: epath.Path, part: Cohort, say: Callable[[str], None]) -> Store:
-    """What is kept of a finished population, to be read only."""
-    return Store(workdir / "trained" / cohort_name(part), say, read_only=True)
+def _restore_all(workdir: epath.Path, chosen: Sequence[Found]) -> list[Predictor]:
+    """The predictors of runs, each population read once and let go of before the next."""
+    made: dict[int, Predictor] = {}
+    for part in {cohort_name(found.part): found.part for found in chosen}.values():
+        left = restore(workdir, part)
+        for number, found in enumerate(chosen):
+            if found.part == part:
+                one = jax.tree.map(lambda leaf, place=found.place: leaf[place], left.params)
+                made[number] = build_predictor(part.config, found.fields, *left[1:], one, others=made.values())
+    return [made[number] for number in range(len(chosen))]
 
 
-def _best(workdir: epath.Path, there: Sequence[_Found]) -> _Found:
-    """The only run, or the best on dev."""
-    if len(there) == 1:
-        return there[0]
-    figure, names = there[0].part.config.training.selection, there[0].fields
-    scores = {
-        tuple(line[name] for name in names): line[figure]
-        for line in predictions(read_lines(workdir, "results"))
-        if line["split"] == "dev" and line["frozen_step"] is None
-    }
-    competing = [(found, value) for found in there if (value := scores.get(tuple(found.fields.values()))) is not None]
-    if not competing:
-        raise WorkdirError(f"no run of {workdir} has a dev {figure} to be chosen by: say which one. {_list(there)}")
-    return max(competing, key=lambda each: each[1])[0]
+def _same_model(parts: tuple[Config, tuple[str, ...], bool, Vocabulary], other: Predictor) -> bool:
+    """Whether the model of configuration, labels, pair and vocabulary is that of another predictor."""
 
+    def kind(config: Config) -> tuple[Any, ...]:
+        """What a model that reads its table as it is depends on."""
+        return config.dataset, config.model, config.technique in CONTROLS and config.technique
 
-def _only(workdir: epath.Path, there: Sequence[_Found], run: Mapping[str, Any]) -> _Found:
-    """The one run that has these values."""
-    names = there[0].fields
-    if unknown := [str(name) for name in run if name not in names]:
-        raise WorkdirError(f"runs are named by {', '.join(names)}; got {', '.join(unknown)}. {_list(there)}")
-    fit = [found for found in there if all(found.fields[name] == value for name, value in run.items())]
-    if len(fit) == 1:
-        return fit[0]
-    raise WorkdirError(
-        f"{len(fit) or 'none'} of the {len(there)} runs of {workdir} have {dict(run)}: give values of exactly one."
-        f" {_list(fit or there)}"
+    config, labels, pair, vocabulary = parts
+    return (
+        (kind(config), labels, pair) == (kind(other.config), other.label_names, other.pair)
+        and vocabulary.words == other.vocabulary.words
+        and np.array_equal(vocabulary.counts, other.vocabulary.counts)
     )
 
 
-def _list(there: Sequence[_Found]) -> str:
-    """Runs by the values in which they differ, one per line."""
-    varied = [name for name in there[0].fields if len({found.fields[name] for found in there}) > 1]
-    lines = [str({name: found.fields[name] for name in varied or ("technique", "seed")}) for found in there]
-    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    return "\n  ".join(["The runs are:", *lines[:LISTED], *more])
-
-
-def _restore(workdir: epath.Path, chosen: _Found) -> Predictor:
-    """The predictor of a run, from what its population left."""
-    config, said = chosen.part.config, list[str]()
-    cut, pairs, named = _kind(config.dataset)
-    found, pair = _read(_store(workdir, chosen.part, said.append), config, pairs, named)
-    if found is None:
-        raise WorkdirError(f"{' '.join(said)} Train it again, in another --workdir.")
-    trained, meta = found
-    model, vocabulary = _build_model(config, meta, pair, named), vocabularies.from_json(meta["vocabulary"])
-    params = jax.tree.map(lambda leaf: jnp.array(leaf[chosen.place]), trained.best_params)
-    explain = jax.jit(lambda *given: (explain_batch(model, *given), certified_radius(model, *given)))
-    run, labels = MappingProxyType(chosen.fields), tuple(meta["labels"])
-    return Predictor(config, run, labels, vocabulary, pair, cut, params, explain)
-
-
-def _kind(dataset: str) -> tuple[Cut, tuple[bool, ...], bool]:
-    """Text rules; whether texts have queries (both, if only the checkpoint knows); whether they name their classes."""
-    if dataset == "planted" or dataset.startswith("simulated"):
-        return spaced_words, (dataset != "planted",), False
-    if dataset == "custom":
-        return clean, (False, True), False
-    source = catalogue.source(dataset)
-    return source.words, (source.pair,), bool(source.entity_prefix)
-
-
-def _read(store: Store, config: Config, pairs: tuple[bool, ...], named: bool) -> tuple[Any, bool]:
-    """`Trained` and metadata of a population (None if they are damaged), and which of `pairs` it is."""
-
-    def like(pair: bool, meta: Mapping[str, Any]) -> Any:
-        """Its arrays as NumPy's: the devices get one run only, and need not be those of the training."""
-        init, number = _build_model(config, meta, pair, named).init, np.zeros((), np.int32)
-        return jax.tree.map(
-            lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), (meta["filled"], *leaf.shape)),
-            Trained._make([jax.eval_shape(init, jax.random.key(0)), number, number, number]),
-        )
-
-    for pair in pairs[:-1]:
-        with contextlib.suppress(KeyError, ValueError):  # what Orbax raises where other arrays lie
-            return store.restore(functools.partial(like, pair)), pair
-    return store.restore(functools.partial(like, pairs[-1])), pairs[-1]
-
-
-def _build_model(config: Config, meta: Mapping[str, Any], pair: bool, named: bool) -> Model:
-    """The model whose parameters a checkpoint of this metadata holds."""
-    vocabulary = vocabularies.from_json(meta["vocabulary"])
-    counts = vocabulary.counts.astype(np.float64)
-    numbers = {label: number for number, label in enumerate(meta["labels"])}
-    model = build(
-        config.model,
-        EmbeddingInit(counts / max(counts.sum(), 1)),
-        classes=len(numbers),
-        pair=pair,
-        normalise=config.word.normalise and config.technique.startswith("word_"),
-        perturb=config.word.perturb,
-        entity_classes=np.array([numbers.get(w, -1) for w in vocabulary.words], np.int32) if named else None,
+def _check_params(params: Params, like: Params) -> None:
+    """Makes sure that parameters have the names and shapes of a model's."""
+    found, wanted = (
+        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, like)
     )
-    return adapt_model(config.technique, model)
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise ValueError(
+                f"the parameters are not those of the configuration's model: {name} has the shape"
+                f" {found.get(name, 'of nothing')} where {wanted.get(name, 'nothing')} is expected."
+            )
 
 
-def _explain_some(predictor: Predictor, bucket: Bucket, first: int, found: Prediction) -> None:
-    """Writes what a run says of at most `ROWS` texts of a bucket."""
+def _explain_some(predictor: Predictor, bucket: Bucket, places: slice, found: Prediction) -> None:
+    """Writes what a run says of at most N texts of a bucket."""
 
     def rows(column: Any) -> Any:
-        """`[ROWS, ...]` of a column, zeros behind its last one; by NumPy, so that nothing is compiled for it."""
-        some = column[first : first + ROWS]
-        return np.concatenate([some, np.zeros((ROWS - len(some), *some.shape[1:]), some.dtype)])
+        """`[N, ...]` of a column, zeros behind its last one; by NumPy, so that nothing is compiled for it."""
+        some = column[places]
+        return np.concatenate([some, np.zeros((places.stop - places.start - len(some), *some.shape[1:]), some.dtype)])
 
     some, weight = jax.tree.map(rows, bucket), rows(np.ones(len(bucket.position), np.float32))
+    params = predictor.params | {"embedding": {"table": predictor.table}}
     batch = Batch(some.tokens, some.lengths, some.labels, weight, some.query, some.query_lengths)
     with jax.default_matmul_precision(predictor.config.training.matmul_precision):
-        instances, radius = jax.device_get(predictor.explain(predictor.params, batch))
-    for row, place in enumerate(bucket.position[first : first + ROWS].tolist()):
+        instances, radius = jax.device_get(predictor.explain(params, batch))
+    for row, place in enumerate(bucket.position[places].tolist()):
         found.probability[place] = instances.probability[row]
         found.attention[place][:] = instances.attention[row, : some.lengths[row]]
         found.importance[place][:] = instances.importance[row, : some.lengths[row]]

@@ -14,6 +14,8 @@ Flags:
                           devices that share each batch, where one model is too large for one device
   --workdir=DIR           gets config.json, metrics.jsonl, results.jsonl and what was trained; may be a gs:// address
   --profile               writes a profiler trace of a few seconds of training to DIR/profile
+  --tensorboard           writes every epoch's figures to DIR/tensorboard too, a folder per run, also those of epochs
+                          that were trained without it; needs the extra tensorboard, and a DIR that is no gs:// address
   --coordinator=HOST:PORT, --num_processes=N, --process_id=I
                           one of several processes that train together; found by itself on a Cloud TPU, under Slurm and
                           under Open MPI (launch.local starts several on this machine)

@@ -185,22 +185,22 @@ def _lost(error: Exception) -> str:
     )
 
 
-def open_workdir(workdir: str | None) -> epath.Path:
-    """The folder or gs:// address of a workdir, which need not be there yet.
+def open_workdir(workdir: str | None, flag: str = "workdir") -> epath.Path:
+    """The folder or gs:// address of a workdir, or of another flag, which need not be there yet.
 
     Raises:
       UsageError: none is given, it is a file, or its address is of a kind that nothing here can open.
     """
     if not workdir:
-        raise UsageError("--workdir=DIR is missing: say where configuration, checkpoints and results are.")
+        raise UsageError(f"--{flag}=DIR is missing: say where configuration, checkpoints and results are.")
     try:
         path = epath.Path(workdir).expanduser()
         if path.exists() and not path.is_dir():
-            raise UsageError(f"--workdir={workdir} is a file: give a folder.")
+            raise UsageError(f"--{flag}={workdir} is a file: give a folder.")
         return path
     except (KeyError, ImportError) as error:
         raise UsageError(
-            f"--workdir={workdir} cannot be opened ({_plain(error)[:-1]}): give a folder, or a gs:// address with the "
+            f"--{flag}={workdir} cannot be opened ({_plain(error)[:-1]}): give a folder, or a gs:// address with the "
             "extra gcloud installed."
         ) from error
 

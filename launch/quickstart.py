@@ -25,6 +25,7 @@ from flax_attnat.allowed import TECHNIQUES
 from flax_attnat.config import Config, parse
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load
+from flax_attnat.data.vocabulary import UNKNOWN_ID
 from flax_attnat.evaluation.measure import SplitInstances, build_explain, explain_split
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.reporting.heatmap import Column, Sentence, render
@@ -94,7 +95,8 @@ def explain_test(config: Config, dataset: Dataset, workdir: epath.Path, console:
 def heat_map(dataset: Dataset, found: Mapping[str, SplitInstances]) -> str:
     """A page with the first test sentences under each technique of `found`."""
     sentences = []
-    for place, record in enumerate(dataset.splits["test"].records[:SENTENCES]):
+    test = dataset.splits["test"]
+    for place, record in enumerate(test.records[:SENTENCES]):
         size = len(record.words)
         columns = []
         for technique, instances in found.items():
@@ -109,7 +111,9 @@ def heat_map(dataset: Dataset, found: Mapping[str, SplitInstances]) -> str:
                     importance=np.asarray(instances.importance[0, place, :size]).tolist(),
                 )
             )
-        sentences.append(Sentence(record.words, dataset.label_names[record.label], record.rationale or (), columns))
+        known = (test.tokens[place] != UNKNOWN_ID).tolist()
+        label = dataset.label_names[record.label]
+        sentences.append(Sentence(record.words, label, record.rationale or (), columns, known))
     note = (
         f"The first {len(sentences)} test sentences of the synthetic data set planted, under "
         f"{len(found)} techniques, one seed each. A label may be wrong on purpose: 4 % of them are."

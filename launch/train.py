@@ -13,6 +13,8 @@ Flags:
                           model.encoder: bilstm, cnn, average; model.attention: additive, scaled_dot
   --workdir=DIR           gets config.json, metrics.jsonl, results.jsonl and what was trained; may be a gs:// address
   --profile               writes a profiler trace of a few seconds of training to DIR/profile
+  --tensorboard           writes every epoch's figures to DIR/tensorboard too, a folder per run, also those of epochs
+                          that were trained without it; needs the extra tensorboard, and a DIR that is no gs:// address
   --coordinator=HOST:PORT, --num_processes=N, --process_id=I
                           one of several processes that train together; found by itself on a cluster
 
@@ -40,6 +42,7 @@ from flax_attnat.data.load import load, load_vectors
 from flax_attnat.data.vectors import Vectors
 from flax_attnat.evaluation.measure import check_measurable
 from flax_attnat.reporting.tables import predictions, summarise
+from flax_attnat.reporting.tensorboard import Scalars, check_available
 from flax_attnat.training.cluster import from_primary, is_primary
 from flax_attnat.training.loop import Progress, Stopped
 from flax_attnat.training.runs import Cohort, cohorts
@@ -50,7 +53,7 @@ from launch.display import Display, preparing, results_table, show, show_notes
 from launch.profile import Profile
 
 FLAGS = {"workdir": "where everything is written"}
-SWITCHES = {"profile": "write a profiler trace"}
+SWITCHES = {"profile": "write a profiler trace", "tensorboard": "write TensorBoard's scalars"}
 
 
 class Signals:
@@ -93,13 +96,17 @@ def train(
     signals: Signals,
     *,
     profile: bool = False,
+    tensorboard: bool = False,
 ) -> None:
     """Trains and measures what a configuration asks for in its workdir."""
     tracing = Profile(workdir if profile and is_primary() else None)
+    scalars = Scalars(workdir, config) if tensorboard and is_primary() else None
 
     def progress(cohort: Cohort, progress: Progress | None) -> None:
         """To whom it concerns."""
         board.update(cohort, progress)
+        if scalars is not None:
+            scalars.update(cohort, progress)
         if progress is not None:
             tracing.update()
 
@@ -117,11 +124,15 @@ def train(
 def run(values: Any, config: Config, board: Callable[[Console], Board], tables: Callable[[Console, list], None]) -> int:
     """Trains what a command line asks for, shows its tables, and returns the exit code."""
     workdir = cli.open_workdir(values.workdir)
+    if values.tensorboard:
+        check_scalars(workdir)
     cli.connect(values)
     console = cli.console()
     done = not check_free(workdir, config) and all(is_finished(workdir, cohort) for cohort in cohorts(config))
     if from_primary(lambda: done):
         show(console, f"{workdir} is finished; nothing was trained.")
+        if values.tensorboard and is_primary():
+            write_scalars(workdir, config)
     else:
         signals = Signals()
         with preparing(console) as progress:
@@ -133,7 +144,8 @@ def run(values: Any, config: Config, board: Callable[[Console], Board], tables: 
         show_notes(console, dataset)
         show_coverage(console, vectors)
         try:
-            train(config, dataset, vectors, workdir, console, board(console), signals, profile=values.profile)
+            switches = {name: getattr(values, name) for name in SWITCHES}
+            train(config, dataset, vectors, workdir, console, board(console), signals, **switches)
         except Stopped:
             show(console, f"Stopped; the same command goes on from here ({workdir}).")
             return 128 + (signals.received or signal.SIGTERM)
@@ -151,6 +163,22 @@ def main(argv: Sequence[str]) -> int:
         raise cli.UsageError("config.sweep is trained by python -m launch.ablate; launch.train trains one technique.")
     title = f"{config.dataset} {config.technique}"
     return run(values, config, lambda console: Display(console, config.training.epochs, title), show_results)
+
+
+def check_scalars(workdir: epath.Path) -> None:
+    """Raises UsageError or WorkdirError where TensorBoard's scalars cannot be written, before anything is done."""
+    try:
+        check_available(workdir)
+    except ImportError as error:
+        raise cli.UsageError(str(error)) from error
+
+
+def write_scalars(workdir: epath.Path, config: Config) -> None:
+    """Writes TensorBoard's scalars of a workdir that is finished."""
+    with locked(workdir):
+        scalars = Scalars(workdir, config)
+        for cohort in cohorts(config):
+            scalars.update(cohort, None)
 
 
 def show_coverage(console: Console, vectors: Vectors | None) -> None:

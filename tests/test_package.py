@@ -1,6 +1,7 @@
 """The package as its users get it: what is in the wheel, that it works without the checkout, what its sources avoid."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -105,9 +106,18 @@ def test_the_version_stands_in_one_place():
 def test_the_public_names_are_those_that_are_imported():
     """`__all__` is sorted, and what `__init__` imports is what it exports."""
     tree = ast.parse((ROOT / "flax_attnat" / "__init__.py").read_text())
-    imported = {a.asname or a.name for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names}
-    assert imported <= set(fa.__all__) and list(fa.__all__) == sorted(fa.__all__)
-    assert all(getattr(fa, name) is not None for name in fa.__all__)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module != "typing"]
+    assert {a.asname or a.name for node in imports for a in node.names} == set(fa.__all__) <= set(dir(fa))
+    assert list(fa.__all__) == sorted(fa.__all__) and all(getattr(fa, name) is not None for name in fa.__all__)
+
+
+def test_what_loads_runs_is_imported_when_it_is_asked_for():
+    """By either way of asking; what the package has not stays an error."""
+    script = "import sys; from flax_attnat import load; print(load.__module__, 'orbax.checkpoint' in sys.modules)"
+    assert run(sys.executable, "-c", script, cwd=ROOT) == "flax_attnat.predictor True\n"
+    assert fa.load is importlib.import_module("flax_attnat.predictor").load
+    with pytest.raises(AttributeError, match=r"module 'flax_attnat' has no attribute 'loads'"):
+        getattr(fa, "loads")  # noqa: B009
 
 
 def sources(*suffixes):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+import flax_attnat as fa
 from flax_attnat.ablation import parts, train_all
 from flax_attnat.config import Config, DataConfig, ModelConfig, PopulationConfig, SweepConfig, TrainingConfig
 from flax_attnat.data.dataset import Dataset, Record, Split
@@ -18,7 +19,8 @@ from flax_attnat.data.load import load as load_data
 from flax_attnat.data.vocabulary import encode, fit_vocabulary
 from flax_attnat.evaluation.measure import SplitInstances, build_explain, explain_split
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.predictor import ROWS, Prediction, Predictor, load
+from flax_attnat.predictor import ROWS, Prediction, Predictor, build_predictor, load, load_all
+from flax_attnat.training.checkpoint import Store
 from flax_attnat.training.records import run_fields
 from flax_attnat.training.saved import restore_trained
 from flax_attnat.training.trainer import build_trainer, with_runs
@@ -41,6 +43,14 @@ def trained(config: Config, dataset: Dataset, workdir: Path) -> Path:
     claim(workdir, config)
     train_all(config, dataset, None, workdir)
     return workdir
+
+
+def forget_pair(config: Config, dataset: Dataset, workdir: Path) -> None:
+    """Makes a finished workdir one whose metadata do not say whether texts have queries."""
+    restored = restore_trained(build_trainer(config, dataset, None, METRICS["accuracy"]), workdir, print)
+    assert restored is not None and restored[1].pop("pair") == (dataset.splits["train"].queries is not None)
+    store = Store(next((workdir / "trained").iterdir()), print)
+    store.save(store.positions()[-1], *restored)
 
 
 def cut(dataset: Dataset) -> Dataset:
@@ -130,6 +140,39 @@ def test_runs_of_a_workdir_differ(dataset: Dataset, workdir: Path, predictor: Pr
     """Otherwise the comparison above could not tell which one was loaded."""
     one, other = (found(texts(dataset)).probability for found in (predictor, load(workdir, CHOSEN | {"seed": 0})))
     assert np.abs(one - other).max() > 1e-3
+
+
+def test_runs_that_are_loaded_together_say_what_each_says_alone_by_one_program(workdir: Path, dataset: Dataset) -> None:
+    """Word techniques too, whose tables are normalised before; uniform attention would have a program of its own."""
+    runs = [{"technique": "word_at", "epsilon": 1.0, "seed": 1}, {"technique": "vanilla", "seed": 0}, CHOSEN]
+    together = load_all(workdir, runs)
+    assert len({id(one.explain) for one in together}) == 1
+    words = together[0].read(texts(dataset))
+    for run, one in zip(runs, together, strict=True):
+        assert run.items() <= dict(one.run).items()
+        alone, found = fa.load(workdir, run)(texts(dataset)), one.predict(words)
+        np.testing.assert_array_equal(found.probability, alone.probability)
+        np.testing.assert_array_equal(np.concatenate(found.importance), np.concatenate(alone.importance))
+    with pytest.raises(WorkdirError, match="2 of the 6 runs"):
+        load_all(workdir, [*runs, {"technique": "vanilla"}])
+
+
+def test_a_predictor_is_made_of_its_parts(predictor: Predictor, dataset: Dataset) -> None:
+    """The parameters as they were trained: a table that is normalised already would be normalised again."""
+    parts = predictor.config, predictor.run, predictor.label_names, predictor.vocabulary, predictor.pair
+    made = build_predictor(*parts, jax.tree.map(np.asarray, predictor.params))
+    assert (made(texts(dataset)).probability == predictor(texts(dataset)).probability).all()
+    assert np.abs(predictor.table - predictor.params["embedding"]["table"]).max() > 1e-3
+    uniform = dataclasses.replace(predictor.config, technique="uniform", word=CONFIG.word)
+    even = build_predictor(uniform, *parts[1:], predictor.params, others=[predictor])
+    np.testing.assert_allclose(even(["the film was good"]).attention[0], 0.25, rtol=1e-6)
+    for params, message in (
+        (predictor.params | {"more": np.zeros(3)}, r"\['more'\] has the shape \(3,\) where nothing is expected"),
+        ({k: v for k, v in predictor.params.items() if k != "output"}, r"\['output'\]\['bias'\] .* of nothing where"),
+        (predictor.params | {"embedding": {"table": np.zeros((4, 8))}}, r"\['table'\] has the shape \(4, 8\) where \("),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_predictor(*parts, params)
 
 
 def test_without_a_choice_it_is_the_best_on_dev(workdir: Path) -> None:
@@ -266,6 +309,17 @@ def test_what_is_no_text_is_refused(given: Any, error: type[Exception], message:
         predictor(given)
 
 
+def test_texts_of_any_width_say_the_same_in_a_program_of_fewer_rows(predictor: Predictor) -> None:
+    """Long texts are taken fewer at a time."""
+    config = dataclasses.replace(predictor.config, data=dataclasses.replace(predictor.config.data, truncate=3000))
+    long, given = predictor._replace(config=config), ["good film " * 1000, "bad film " * 1500, "awful " * 2500]
+    found = long(given)
+    assert [len(words) for words in found.words] == [2000, 3000, 2500]
+    for place, text in enumerate(given):
+        np.testing.assert_allclose(long([text]).attention[0], found.attention[place], rtol=1e-5)
+    assert len({float(p) for p in found.probability[:, 1]}) == 3
+
+
 CNN = [
     (f"@entity{i} met @entity{(i + 1) % 4} in town", f"@placeholder met @entity{(i + 1) % 4}", f"@entity{i}")
     for i in range(4)
@@ -284,6 +338,8 @@ def test_no_data_are_needed(name: str, rows: list[tuple[str, str, str]], tmp_pat
     predictor = load(trained(config, dataset, tmp_path))
     found = predictor(texts(dataset))
     check_same(found, evaluated(config, dataset, tmp_path, {"seed": 3}))
+    forget_pair(config, dataset, tmp_path)
+    np.testing.assert_array_equal(load(tmp_path)(texts(dataset)).probability, found.probability)
     assert predictor.pair == (rows is not SINGLE) == (found.certified_radius is None)
     if name == "cnn":
         assert ((found.probability > 0).sum(axis=1) == 2).all()

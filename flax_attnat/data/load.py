@@ -34,7 +34,7 @@ def load(config: Config, progress: Progress = lambda what, done, total: None) ->
     train = parts["train"].text
     named = corpus.labels if found.entity_prefix else ()
     vocabulary, ids = fit_numbers(corpus.words, train.values, train.lengths(), config.data.min_df, named)
-    classes = _entity_classes(vocabulary, corpus.labels) if found.entity_prefix else None
+    classes = name_classes(vocabulary, corpus.labels) if found.entity_prefix else None
     splits = {}
     for name, part in parts.items():
         kept = _fit(config, name, part, notes)
@@ -146,8 +146,12 @@ def _count(notes: Notes, sentence: str, times: int) -> None:
         notes[sentence] += times
 
 
-def _entity_classes(vocabulary: Vocabulary, labels: Iterable[str]) -> np.ndarray:
-    """For each word of the vocabulary the class that it names, or -1, `[V]` int32."""
+def name_classes(vocabulary: Vocabulary, labels: Iterable[str]) -> np.ndarray:
+    """For each word of the vocabulary the class that it names, or -1, `[V]` int32.
+
+    >>> name_classes(Vocabulary(("<pad>", "<unk>", "met", "@entity1"), np.zeros(4)), ["@entity0", "@entity1"]).tolist()
+    [-1, -1, -1, 1]
+    """
     numbers = {label: number for number, label in enumerate(labels)}
     return np.array([numbers.get(word, -1) for word in vocabulary.words], np.int32)
 

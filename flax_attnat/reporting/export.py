@@ -25,6 +25,8 @@ NUMBER = r"(?:[+-]?(?:[0-9][0-9,]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf)|n/a)"
 FIGURE = re.compile(rf"(?:{NUMBER}(?: (?:±|to) {NUMBER})* ?%?|-)")
 MARKED_FIGURE = re.compile(rf"{FIGURE.pattern}[*†‡]*")
 
+FIGURES = ' class="figure"'
+
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]|~$^"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
@@ -153,7 +155,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """A table as an HTML fragment without style; cells that hold figures have the class "figure".
+    """A table as an HTML fragment without style; figures, and columns of nothing else, have the class "figure".
 
     Args:
       table: of any text.
@@ -164,7 +166,7 @@ def to_html(table: Table) -> str:
     >>> print(to_html(Table("", ("a", "F1"), ((Cell("<b>"), Cell("85.2", True, "*")),))), end="")
     <table>
     <thead>
-    <tr><th scope="col">a</th><th scope="col">F1</th></tr>
+    <tr><th scope="col">a</th><th scope="col" class="figure">F1</th></tr>
     </thead>
     <tbody>
     <tr><td>&lt;b&gt;</td><td class="figure"><b>85.2</b><sup>*</sup></td></tr>
@@ -173,7 +175,10 @@ def to_html(table: Table) -> str:
     """
     _check(table)
     caption = [f"<caption>{_escaped(table.title)}</caption>"] if table.title else []
-    head = "".join(f'<th scope="col">{_escaped(name)}</th>' for name in table.columns)
+    head = "".join(
+        f'<th scope="col"{FIGURES if right else ""}>{_escaped(name)}</th>'
+        for name, right in zip(table.columns, _right(table), strict=True)
+    )
     rows = [f"<tr>{''.join(map(_html, row))}</tr>" for row in table.rows]
     lines = ["<table>", *caption, "<thead>", f"<tr>{head}</tr>", "</thead>", "<tbody>", *rows, "</tbody>", "</table>"]
     return "".join(f"{line}\n" for line in lines)
@@ -259,7 +264,7 @@ def _html(cell: Cell) -> str:
     """A cell in HTML."""
     text, mark = _escaped(cell.text), _escaped(cell.mark)
     text = f"<b>{text}</b>" if cell.bold and text else text
-    figure = ' class="figure"' if FIGURE.fullmatch(cell.text) else ""
+    figure = FIGURES if FIGURE.fullmatch(cell.text) else ""
     return f"<td{figure}>{text}{f'<sup>{mark}</sup>' if mark else ''}</td>"
 
 

@@ -1,7 +1,7 @@
 """Reads `results.jsonl` for a report: what is broken is said with its place, and no run counts twice."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -9,6 +9,7 @@ from etils import epath
 from flax_attnat.reporting.results import NEEDED, ResultsError
 
 TEXTS = ("dataset", "technique", "reading", "split", "family")
+COMPARED = ("dataset", "technique", "split", "against", "figure", "n", "seeds")
 NUMBERS = ("epsilon", "lambda", "learning_rate", "weight_decay", "seed")
 ADVICE = "finish a training there with launch.train or launch.ablate, or give the workdir of one that is finished."
 
@@ -41,28 +42,32 @@ def read_results(path: epath.PathLike) -> Read:
         message names the file, the line and what to do.
     """
     path = epath.Path(path)
-    texts = _content(path).split(b"\n")
-    lines, notes = [], []
+    notes: list[str] = []
     places: dict[tuple, int] = {}
-    for number, text in enumerate(texts, 1):
-        if not text.strip():
-            continue
+    lines = []
+    for number, value in _values(path, notes):
         where = f"{path}, line {number}"
-        try:
-            value = json.loads(text.decode())
-        except (ValueError, RecursionError) as error:
-            # Every line is written with its end: one without it is where a copy stopped.
-            if number == len(texts):
-                notes.append(f"{where} is cut short and left out.")
-                continue
-            raise ResultsError(f"{where} is not JSON: give the file as it was written.") from error
-        line = _checked(value, where)
+        line = _checked(value, where, NEEDED)
         first = places.setdefault(_key(line), number)
         if first != number:
             raise ResultsError(f"{where} repeats line {first}: {_words(line)}. Give lines of one training only.")
         lines.append(line)
     if not lines:
         raise ResultsError(f"{path} holds {'no whole line' if notes else 'no results'}: {ADVICE}")
+    return Read(lines, tuple(notes))
+
+
+def read_comparisons(path: epath.PathLike) -> Read:
+    """The lines of a `significance.jsonl`; none if there is no such file.
+
+    Raises:
+      ResultsError: the file cannot be read, or a line is no comparison.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        return Read([], ())
+    notes: list[str] = []
+    lines = [_checked(value, f"{path}, line {number}", COMPARED) for number, value in _values(path, notes)]
     return Read(lines, tuple(notes))
 
 
@@ -101,12 +106,30 @@ def _content(path: epath.Path) -> bytes:
         raise ResultsError(f"{path} cannot be read ({error.strerror}): {ADVICE}") from error
 
 
-def _checked(value: Any, where: str) -> Line:
+def _values(path: epath.Path, notes: list[str]) -> Iterator[tuple[int, Any]]:
+    """Number and value of each line that is not empty; a last one that was cut mid-way goes to the notes."""
+    texts = _content(path).split(b"\n")
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(text.decode())
+        except (ValueError, RecursionError) as error:
+            # Every line is written with its end: one without it is where a copy stopped.
+            if number == len(texts):
+                notes.append(f"{where} is cut short and left out.")
+                continue
+            raise ResultsError(f"{where} is not JSON: give the file as it was written.") from error
+        yield number, value
+
+
+def _checked(value: Any, where: str, needed: Iterable[str]) -> Line:
     """A line whose run, split and family are named, by values of the right kind."""
     if not isinstance(value, dict):
         raise ResultsError(f"{where} is not an object: give the file as it was written.")
-    if lacking := [name for name in NEEDED if value.get(name) is None]:
-        raise ResultsError(f"{where} has no {lacking[0]}: give lines of results.jsonl as they were written.")
+    if lacking := [name for name in needed if value.get(name) is None]:
+        raise ResultsError(f"{where} has no {lacking[0]}: give the file as it was written.")
     for names, kind, title in ((TEXTS, str, "a text"), (NUMBERS, (int, float), "a number")):
         for name in names:
             if value.get(name) is not None and not isinstance(value[name], kind):

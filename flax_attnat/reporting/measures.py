@@ -67,7 +67,7 @@ def measure_table(lines: Iterable[Line]) -> tuple[list[dict[str, str]], list[str
     for measure in measures(longest):
         row = {"measure": measure.title}
         for name, members in columns.items():
-            row[name] = mean_sd([_figure(line, measure.path) for line in members], measure.scale, measure.digits)
+            row[name] = mean_sd([figure_of(line, measure.path) for line in members], measure.scale, measure.digits)
         rows.append(row)
     return rows, _reasons(columns)
 
@@ -148,13 +148,14 @@ def _robustness(line: Line) -> list[Measure]:
     return [*found, Measure("deleted words where it broke (at most 5)", ("deletion_words", "mean"), 1, 2)]
 
 
-def _figure(line: Line, path: Sequence[str | int]) -> float | None:
-    """What a path leads to; None where it ends early."""
+def figure_of(line: Line, path: Sequence[str | int]) -> float | None:
+    """What a path leads to; None where it ends early, as in lines of an older version."""
     value: Any = line
     for key in path:
-        if value is None:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
             return None
-        value = value[key]
     return None if value is None else float(value)
 
 

@@ -95,6 +95,7 @@ def save(trainer: Trainer, store: Store, tree: Any, position: Position, history:
         "history": list(history),
         "vocabulary": vocabularies.to_json(trainer.dataset.vocabulary),
         "labels": list(trainer.dataset.label_names),
+        "pair": trainer.dataset.splits["train"].queries is not None,
         "cohort": cohort_name(trainer.cohort),
         "mesh": dict(trainer.mesh.shape),
         "filled": len(trainer.seeds),

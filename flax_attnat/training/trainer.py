@@ -12,6 +12,7 @@ from flax_attnat.data.batches import Bucket, make_buckets
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.vectors import Vectors
+from flax_attnat.data.vocabulary import Vocabulary
 from flax_attnat.models.build import build
 from flax_attnat.models.embedding import EmbeddingInit
 from flax_attnat.models.model import Model
@@ -88,23 +89,17 @@ def build_trainer(
     config, runs = cohorts(config)[0]
     check_fit(config, dataset)
     mesh = make_mesh(config.population.data_shards) if mesh is None else mesh
-    counts = dataset.vocabulary.counts.astype(np.float64)
-    initial = EmbeddingInit(counts / max(counts.sum(), 1), *(vectors or (None, None)))
     train = dataset.splits["train"]
-    model = adapt_model(
-        config.technique,
-        build(
-            config.model,
-            initial,
-            classes=len(dataset.label_names),
-            pair=train.queries is not None,
-            normalise=config.word.normalise and config.technique.startswith("word_"),
-            perturb=config.word.perturb,
-            entity_classes=dataset.entity_classes,
-        ),
+    model = build_model(
+        config,
+        dataset.vocabulary,
+        classes=len(dataset.label_names),
+        pair=train.queries is not None,
+        entity_classes=dataset.entity_classes,
+        vectors=vectors,
     )
     pos_weight = float(np.sum(train.labels == 0) / max(np.sum(train.labels == 1), 1))
-    valid_words = np.arange(len(counts)) > 1
+    valid_words = np.arange(len(dataset.vocabulary.words)) > 1
     objective = build_objective(config, model, pos_weight)
     return Trainer(
         config=config,
@@ -116,6 +111,38 @@ def build_trainer(
         buckets=put_buckets(config, dataset, mesh) if buckets is None else buckets,
         **_put_runs(mesh, runs),
     )
+
+
+def build_model(
+    config: Config,
+    vocabulary: Vocabulary,
+    *,
+    classes: int,
+    pair: bool,
+    entity_classes: np.ndarray | None = None,
+    vectors: Vectors | None = None,
+) -> Model:
+    """The model that `config.technique` trains.
+
+    Args:
+      config: the configuration, of one technique.
+      vocabulary: V words; the word techniques normalise by their counts.
+      classes: C.
+      pair: whether a text has a query.
+      entity_classes: `[V]` class id of a word that names a class, else -1; None: every class is always possible.
+      vectors: pretrained vectors of the vocabulary, or None; only `init` reads them.
+    """
+    counts = vocabulary.counts.astype(np.float64)
+    model = build(
+        config.model,
+        EmbeddingInit(counts / max(counts.sum(), 1), *(vectors or (None, None))),
+        classes=classes,
+        pair=pair,
+        normalise=config.word.normalise and config.technique.startswith("word_"),
+        perturb=config.word.perturb,
+        entity_classes=entity_classes,
+    )
+    return adapt_model(config.technique, model)
 
 
 def with_runs(trainer: Trainer, runs: Sequence[Run], *, filled: int = 0) -> Trainer:

@@ -5,12 +5,14 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from tensorboardX.proto import event_pb2
 
 from launch import cli, evaluate, train
 
@@ -26,10 +28,10 @@ ARGUMENTS = [
 ]
 
 
-def start(workdir: Path, log: Path) -> subprocess.Popen:
+def start(workdir: Path, log: Path, *more: str) -> subprocess.Popen:
     with log.open("a") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "launch.train", *ARGUMENTS, f"--workdir={workdir}"],
+            [sys.executable, "-m", "launch.train", *ARGUMENTS, *more, f"--workdir={workdir}"],
             cwd=CHECKOUT,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -54,6 +56,34 @@ def results_without_time(workdir: Path) -> list[dict]:
     for line in lines:
         del line["seconds"]
     return lines
+
+
+def points(workdir: Path, run: str) -> list[tuple[int, dict[str, float]]]:
+    """Epochs and figures of one run, from every event that TensorBoard would read."""
+    found = []
+    for path in sorted((workdir / "tensorboard" / run).iterdir()):
+        content, place = path.read_bytes(), 0
+        while place < len(content):
+            (length,) = struct.unpack_from("<Q", content, place)
+            event = event_pb2.Event.FromString(content[place + 12 : place + 12 + length])
+            if event.HasField("summary"):
+                found.append((event.step, {value.tag: value.simple_value for value in event.summary.value}))
+            place += 16 + length
+    return found
+
+
+def check_points(workdir: Path) -> None:
+    """Every number of every line of metrics.jsonl is a point, once, and there are no others."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    runs = {f"attention_iat-span-epsilon_1-lambda_1-seed_{seed}": seed for seed in (0, 1)}
+    assert sorted(folder.name for folder in (workdir / "tensorboard").iterdir()) == list(runs)
+    names = ("train_rows", "loss", "clean", "adversarial", "delta_norm", "raised", "dev_auc")
+    for run, seed in runs.items():
+        found = points(workdir, run)
+        expected = [line for line in lines if line["seed"] == seed]
+        assert [epoch for epoch, _ in found] == [line["epoch"] for line in expected] == list(range(1, 13))
+        for (_, figures), line in zip(found, expected, strict=True):
+            assert figures == pytest.approx({name: line[name] for name in names}, rel=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +209,43 @@ def test_training_shows_what_reading_brought_up(
     ]
     assert cli.run(train, train.main, ["train", *arguments, f"--workdir={tmp_path / 'runs'}"]) == 0
     assert "custom: 1 texts were cut off at 20 words (config.data.truncate)\n" in capsys.readouterr().out
+
+
+def test_tensorboard_has_every_epoch_once_after_a_kill_and_an_older_checkpoint(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    """The first epoch is trained without it; later epochs are trained twice, as their checkpoints are gone."""
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    for epoch, more in ((1, ()), (4, ("--tensorboard",))):
+        process = start(workdir, log, *more)
+        wait_for_epoch(process, workdir, epoch, log)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, log.read_text()[-3000:]
+    (population,) = (workdir / "checkpoints").iterdir()
+    shutil.rmtree(max((path for path in population.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)))
+    process = start(workdir, log, "--tensorboard")
+    assert process.wait() == 0, log.read_text()[-3000:]
+    assert (workdir / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
+    check_points(workdir)
+
+
+def test_tensorboard_shows_a_workdir_that_was_finished_without_it(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    workdir = shutil.copytree(uninterrupted, tmp_path / "copy")
+    for _ in range(2):
+        assert cli.run(train, train.main, ["train", *ARGUMENTS, f"--workdir={workdir}", "--tensorboard"]) == 0
+        assert "nothing was trained" in capsys.readouterr().out
+        check_points(workdir)
+
+
+def test_without_tensorboardx_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    arguments = ["train", *ARGUMENTS, f"--workdir={tmp_path / 'run'}", "--tensorboard"]
+    assert cli.run(train, train.main, arguments) == 2
+    assert 'pip install ".[tensorboard]"' in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

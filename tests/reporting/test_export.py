@@ -259,7 +259,8 @@ def test_a_table_in_each_format():
     assert to_html(table).splitlines()[1:-2] == [
         "<caption>SST &amp; more</caption>",
         "<thead>",
-        '<tr><th scope="col">technique</th><th scope="col">F1</th><th scope="col">gain</th></tr>',
+        '<tr><th scope="col">technique</th><th scope="col" class="figure">F1</th>'
+        '<th scope="col" class="figure">gain</th></tr>',
         "</thead>",
         "<tbody>",
         '<tr><td>vanilla</td><td class="figure">85.2 ± 0.3</td><td class="figure">-</td></tr>',

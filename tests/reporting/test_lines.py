@@ -74,7 +74,7 @@ def test_a_line_must_be_an_object(tmp_path, value):
 
 @pytest.mark.parametrize("name", ["dataset", "technique", "split", "seed"])
 def test_a_line_must_name_its_run(tmp_path, name):
-    with pytest.raises(ResultsError, match=rf"line 2 has no {name}: give lines"):
+    with pytest.raises(ResultsError, match=rf"line 2 has no {name}: give the file"):
         read_results(written(tmp_path, line(), line(seed=1) | {name: None}))
 
 
