@@ -27,10 +27,6 @@ from flax_attnat.finished import Found, find_best, find_only, finished, restore,
 from flax_attnat.training.runs import Cohort, cohort_name
 from flax_attnat.typing import Array, Batch, Params
 
-# Texts in a program, fixed for a width so that it is compiled once: one at a time takes 2 ms, eight take 7. Eight long
-# ones would take as many seconds, even where there is one.
-ROWS, TOKENS = 8, 4096
-
 Words = tuple[tuple[str, ...], ...]
 """The words of a text: of itself alone, or of passage and query."""
 
@@ -121,9 +117,8 @@ class Predictor(NamedTuple):
         queries = [item[1] for item in ids] if self.pair else None
         split = Split((), [item[0] for item in ids], np.zeros(len(words), np.int32), queries)
         for bucket in make_buckets(split, self.config.data.bucket_widths):
-            size = max(1, min(ROWS, TOKENS // bucket.tokens.shape[1]))
-            for first in range(0, len(bucket.position), size):
-                _explain_some(self, bucket, slice(first, first + size), found)
+            for row in range(len(bucket.position)):
+                _explain_one(self, bucket, row, found)
         return found
 
 
@@ -262,25 +257,23 @@ def _check_params(params: Params, like: Params) -> None:
             )
 
 
-def _explain_some(predictor: Predictor, bucket: Bucket, places: slice, found: Prediction) -> None:
-    """Writes what a run says of at most N texts of a bucket."""
+def _explain_one(predictor: Predictor, bucket: Bucket, row: int, found: Prediction) -> None:
+    """Writes what a run says of one text of a bucket.
 
-    def rows(column: Any) -> Any:
-        """`[N, ...]` of a column, zeros behind its last one; by NumPy, so that nothing is compiled for it."""
-        some = column[places]
-        return np.concatenate([some, np.zeros((places.stop - places.start - len(some), *some.shape[1:]), some.dtype)])
-
-    some, weight = jax.tree.map(rows, bucket), rows(np.ones(len(bucket.position), np.float32))
-    params = predictor.params | {"embedding": {"table": predictor.table}}
+    One at a time, so that a program is compiled once for a width: eight would take half the time of eight calls, and
+    four times that of one.
+    """
+    some, weight = jax.tree.map(lambda column: column[row : row + 1], (bucket, np.ones(row + 1, np.float32)))
     batch = Batch(some.tokens, some.lengths, some.labels, weight, some.query, some.query_lengths)
+    params = predictor.params | {"embedding": {"table": predictor.table}}
     with jax.default_matmul_precision(predictor.config.training.matmul_precision):
         instances, radius = jax.device_get(predictor.explain(params, batch))
-    for row, place in enumerate(bucket.position[places].tolist()):
-        found.probability[place] = instances.probability[row]
-        found.attention[place][:] = instances.attention[row, : some.lengths[row]]
-        found.importance[place][:] = instances.importance[row, : some.lengths[row]]
-        if found.certified_radius is not None:
-            found.certified_radius[place] = radius[row]
+    place, length = some.position[0], some.lengths[0]
+    found.probability[place] = instances.probability[0]
+    found.attention[place][:] = instances.attention[0, :length]
+    found.importance[place][:] = instances.importance[0, :length]
+    if found.certified_radius is not None:
+        found.certified_radius[place] = radius[0]
 
 
 def _checked(texts: Any, pair: bool) -> Iterator[tuple[str, ...]]:

@@ -19,7 +19,8 @@ from flax_attnat.data.load import load as load_data
 from flax_attnat.data.vocabulary import encode, fit_vocabulary
 from flax_attnat.evaluation.measure import SplitInstances, build_explain, explain_split
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.predictor import ROWS, Prediction, Predictor, build_predictor, load, load_all
+from flax_attnat.portable import write_safetensors
+from flax_attnat.predictor import Prediction, Predictor, build_predictor, load, load_all
 from flax_attnat.training.checkpoint import Store
 from flax_attnat.training.records import run_fields
 from flax_attnat.training.saved import restore_trained
@@ -175,6 +176,16 @@ def test_a_predictor_is_made_of_its_parts(predictor: Predictor, dataset: Dataset
             build_predictor(*parts, params)
 
 
+def test_a_file_is_loaded_like_a_workdir(predictor: Predictor, tmp_path: Path) -> None:
+    """It holds one run, which a choice must name."""
+    write_safetensors(predictor, tmp_path / "run.safetensors")
+    for run in (None, {"technique": "word_at"}):
+        found = load(tmp_path / "run.safetensors", run)(["the film was good"])
+        np.testing.assert_array_equal(found.probability, predictor(["the film was good"]).probability)
+    with pytest.raises(WorkdirError, match=r"none of the 1 runs of .*run.safetensors have \{'seed': 9\}"):
+        load(tmp_path / "run.safetensors", {"seed": 9})
+
+
 def test_without_a_choice_it_is_the_best_on_dev(workdir: Path) -> None:
     lines = [line for line in read_lines(workdir, "results") if line["split"] == "dev"]
     best = max(lines, key=lambda line: line["auc"])
@@ -239,7 +250,7 @@ def test_a_damaged_checkpoint_is_refused_and_left(dataset: Dataset, tmp_path: Pa
 
 
 def test_a_text_says_the_same_alone_and_among_others_in_any_order(dataset: Dataset, predictor: Predictor) -> None:
-    given = texts(dataset)[: 2 * ROWS + 1]
+    given = texts(dataset)[:17]
     together, back = predictor(given), predictor(given[::-1])
     for place, text in enumerate(given):
         alone = predictor([text])
@@ -287,7 +298,7 @@ def test_a_warm_call_compiles_nothing(workdir: Path, caplog: pytest.LogCaptureFi
         return sum("Compiling" in record.getMessage() for record in caplog.records)
 
     assert compiled(["the film was good"]) > 0
-    assert compiled(["the film was bad", "a film", ""] * ROWS) == 0
+    assert compiled(["the film was bad", "a film", ""] * 8) == 0
     assert compiled(["the film was good and the plot was not very bad"]) > 0
     assert compiled(["the film was good and the plot was bad", "a film"]) == 0
 
@@ -307,17 +318,6 @@ def test_a_warm_call_compiles_nothing(workdir: Path, caplog: pytest.LogCaptureFi
 def test_what_is_no_text_is_refused(given: Any, error: type[Exception], message: str, predictor: Predictor) -> None:
     with pytest.raises(error, match=message):
         predictor(given)
-
-
-def test_texts_of_any_width_say_the_same_in_a_program_of_fewer_rows(predictor: Predictor) -> None:
-    """Long texts are taken fewer at a time."""
-    config = dataclasses.replace(predictor.config, data=dataclasses.replace(predictor.config.data, truncate=3000))
-    long, given = predictor._replace(config=config), ["good film " * 1000, "bad film " * 1500, "awful " * 2500]
-    found = long(given)
-    assert [len(words) for words in found.words] == [2000, 3000, 2500]
-    for place, text in enumerate(given):
-        np.testing.assert_allclose(long([text]).attention[0], found.attention[place], rtol=1e-5)
-    assert len({float(p) for p in found.probability[:, 1]}) == 3
 
 
 CNN = [

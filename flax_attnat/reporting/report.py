@@ -266,12 +266,13 @@ def _usual(choices: Sequence[Choice]) -> list[str]:
 
 
 def _draw_heat(sources: Sequence[Source], heat: Sequence[Examples], folder: epath.Path) -> None:
-    """Writes the first texts of each workdir as a picture for a paper; the page has them as text."""
+    """Writes some texts of each workdir, spread over those of the page, as a picture for a paper."""
     for number, (source, found) in enumerate(zip(sources, heat, strict=True), 1):
         if found.sentences:
             dataset = source.choices[0].dataset
             name = f"{_file_name(dataset)}_heatmap" + (f"_{number}" if len(sources) > 1 else "")
-            plot.save(draw_heat_map(found.sentences[:DRAWN], dataset), folder, name)
+            spread = found.sentences[:: max(len(found.sentences) // DRAWN, 1)][:DRAWN]
+            plot.save(draw_heat_map(spread, dataset), folder, name)
 
 
 def _file_name(text: str) -> str:
