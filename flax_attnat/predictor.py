@@ -263,7 +263,7 @@ def _explain_one(predictor: Predictor, bucket: Bucket, row: int, found: Predicti
     One at a time, so that a program is compiled once for a width: eight would take half the time of eight calls, and
     four times that of one.
     """
-    some, weight = jax.tree.map(lambda column: column[row : row + 1], (bucket, np.ones(row + 1, np.float32)))
+    some, weight = jax.tree.map(lambda column: column[row : row + 1], bucket), jnp.ones(1)
     batch = Batch(some.tokens, some.lengths, some.labels, weight, some.query, some.query_lengths)
     params = predictor.params | {"embedding": {"table": predictor.table}}
     with jax.default_matmul_precision(predictor.config.training.matmul_precision):

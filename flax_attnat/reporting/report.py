@@ -16,7 +16,7 @@ from flax_attnat.reporting.measures import NORMS
 from flax_attnat.reporting.page import Heat, Page, Picture, Titled, render_page
 from flax_attnat.reporting.record import Record, read_record
 from flax_attnat.reporting.results import Choice, best
-from flax_attnat.reporting.rows import Group, headline, technique_lines
+from flax_attnat.reporting.rows import Group, headline, of_family, technique_lines
 from flax_attnat.reporting.tables import FIGURES, predictions
 from flax_attnat.training.workdir import write_atomically
 
@@ -205,13 +205,14 @@ def _tables(groups: Sequence[Group]) -> Iterator[tuple[str, Table | None]]:
 def _figures(groups: Sequence[Group], folder: epath.Path, notes: list[str]) -> Iterator[Picture]:
     """The curves of every data set of every group, drawn and written."""
     for number, group in enumerate(groups, 1):
+        robust = of_family(group, "robustness")
         for dataset in dict.fromkeys(choice.dataset for choice in group.choices):
             lines = [line for line in group.lines if line["dataset"] == dataset]
             choices = [choice for choice in group.choices if choice.dataset == dataset]
             title = f"{dataset}, {group.title}" if group.title else dataset
             name = _file_name(dataset) + (f"_{number}" if len(groups) > 1 else "")
             yield from _epsilon_figures(lines, choices, title, name, folder, notes)
-            attacked = [line for choice in choices for line in technique_lines(group, choice, "robustness")]
+            attacked = [line for choice in choices for line in technique_lines(robust, choice)]
             yield from _robustness_figures(attacked, title, name, folder)
 
 

@@ -166,12 +166,18 @@ def data_named(groups: Sequence[Group]) -> str:
     return f" of {dataset} ({f'{mark}, ' if mark else ''}{n:,} texts)" if n else f" of {dataset}"
 
 
-def technique_lines(group: Group, choice: Choice, family: str) -> list[Line]:
-    """The lines of a suite on test for the runs of a choice that were not frozen."""
+def of_family(group: Group, family: str) -> Group:
+    """A group with the lines of one suite on test only."""
+    lines = [line for line in group.lines if line.get("family") == family and line["split"] == "test"]
+    return group._replace(lines=lines)
+
+
+def technique_lines(group: Group, choice: Choice) -> list[Line]:
+    """The lines of a group that are of a choice's runs and were not frozen."""
     if choice.setting is None:
         return []
     wanted: dict[str, Any] = {"dataset": choice.dataset, "technique": choice.technique, "reading": choice.reading}
     wanted |= {"epsilon": choice.setting.epsilon, "lambda": choice.setting.adversarial_weight}
-    wanted |= {name: getattr(choice.setting, name) for name in RUN} | {"split": "test", "family": family}
+    wanted |= {name: getattr(choice.setting, name) for name in RUN}
     found = [line for line in group.lines if all(line.get(name) == value for name, value in wanted.items())]
     return [line for line in found if line["seed"] in choice.seeds and line.get("frozen_step") is None]

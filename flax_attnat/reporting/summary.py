@@ -17,6 +17,7 @@ from flax_attnat.reporting.rows import (
     headline,
     mark_of,
     marks_explained,
+    of_family,
     row_keys,
     technique_lines,
     technique_name,
@@ -209,9 +210,9 @@ def _suite_table(
 ) -> Table | None:
     """A table of a suite: rows of each choice by kind; columns without any figure are left out."""
     rows: list[tuple[Row, list[Column]]] = []
-    for group in groups:
+    for group in (of_family(group, family) for group in groups):
         for choice in group.choices:
-            if not (lines := technique_lines(group, choice, family)):
+            if not (lines := technique_lines(group, choice)):
                 continue
             for name, wanted in columns(lines[0]):
                 keys = row_keys(group, choice, groups, seeds=len(lines)) | ({kind: name} if kind else {})
