@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("flax_attnat", "launch", "configs", "benchmarks", "docs", "tests")
 DATA_FILES = {
     "flax_attnat/py.typed",
-    "flax_attnat/reporting/templates/heatmap.html",
+    *(f"flax_attnat/reporting/templates/{name}.html" for name in ("heatmap", "page", "words")),
+    *(f"flax_attnat/reporting/templates/{name}" for name in ("page.css", "words.css", "filter.js")),
     "flax_attnat/data/sst/CITATIONS.bib",
     "flax_attnat/data/sst/README.md",
     "flax_attnat/data/sst/TAGS.txt",

@@ -298,7 +298,9 @@ def test_a_warm_call_compiles_nothing(workdir: Path, caplog: pytest.LogCaptureFi
         return sum("Compiling" in record.getMessage() for record in caplog.records)
 
     assert compiled(["the film was good"]) > 0
-    assert compiled(["the film was bad", "a film", ""] * 8) == 0
+    assert compiled(["the film was bad", "a film", ""] * 2) == 0
+    assert compiled(["a film"] * 10) == 1  # many at once
+    assert compiled(["a film", "the film was bad", ""] * 30) == 0
     assert compiled(["the film was good and the plot was not very bad"]) > 0
     assert compiled(["the film was good and the plot was bad", "a film"]) == 0
 
