@@ -11,12 +11,12 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from flax_attnat.reporting.export import HIDDEN
+from flax_attnat.reporting.export import visible as seen
 from launch.explanation import Explained, prediction_title, radius_title, remarks, run_title, technique_title
 
-# On paper of their own, so that a terminal may be light or dark: orange for attention, blue for importance.
+# On paper of their own, so that a terminal may be light or dark; the colours of the pages.
 PAPER, INK = (255, 255, 255), "#000000"
-HUES = {"attention": (255, 140, 0), "importance": (70, 150, 255)}
+HUES = {"attention": (70, 150, 255), "importance": (255, 140, 0)}
 KINDS = {"attention": "attention", "importance": "gradient importance"}
 # Characters of a text in its heading, and of a word before it is folded.
 HEADING, FOLD = 100, 30
@@ -64,7 +64,7 @@ def show_explained(console: Console, found: Explained, title: str) -> None:
 
 def visible(text: str) -> str:
     """A text on one line, whose characters can all be seen: none moves the cursor or reverses the direction."""
-    return " ".join(HIDDEN.sub("\ufffd", text).split())
+    return " ".join(seen(text).split())
 
 
 def _shaded(console: Console) -> bool:

@@ -227,20 +227,20 @@ def _right(table: Table) -> list[bool]:
     return [bool(cells) and all(FIGURE.fullmatch(cell.text) for cell in cells) for cells in columns]
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """A text whose characters can all be seen."""
     return HIDDEN.sub("\ufffd", text)
 
 
 def _line(text: str) -> tuple[int, str]:
     """By how many steps a text is indented, and the text as one line."""
-    text = _visible(text)
+    text = visible(text)
     return (len(text) - len(text.lstrip(" "))) // 2, SPACES.sub(" ", text).strip()
 
 
 def _csv(text: str) -> str:
     """A text that no spreadsheet runs."""
-    text = _visible(text)
+    text = visible(text)
     return f"'{text}" if text.startswith(FORMULA) and not MARKED_FIGURE.fullmatch(text) else text
 
 
@@ -270,4 +270,4 @@ def _html(cell: Cell) -> str:
 
 def _escaped(text: str) -> str:
     """A text in HTML."""
-    return html.escape(_visible(text))
+    return html.escape(visible(text))

@@ -8,7 +8,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from flax_attnat.reporting.export import HIDDEN
+from flax_attnat.reporting.export import visible
 from flax_attnat.reporting.flow import Entry, Item, draw_entries
 
 FOLD, FOLD_FIGURE = 60, 40  # words of a text that are seen at once
@@ -203,11 +203,6 @@ def draw_heat_map(sentences: Sequence[Sentence], title: str) -> Figure:
     if any(column.radius for sentence in sentences for column in sentence.columns):
         notes.append("Radius: no change of the attention scores up to it changes the prediction.")
     return draw_entries(title, ("attention", "gradient importance"), entries, " ".join(notes))
-
-
-def visible(text: str) -> str:
-    """A text whose characters can all be seen."""
-    return HIDDEN.sub("\ufffd", text)
 
 
 def tokens(rest: int) -> str:

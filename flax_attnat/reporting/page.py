@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from flax_attnat.reporting import heatmap
 from flax_attnat.reporting.examples import Examples
-from flax_attnat.reporting.export import Table, to_html
+from flax_attnat.reporting.export import Table, to_html, visible
 from flax_attnat.reporting.record import Record
 
 TYPES = {"svg": "image/svg+xml", "png": "image/png"}
@@ -92,7 +92,7 @@ def render_page(page: Page) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flax_attnat.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["visible"] = heatmap.visible
+    environment.filters["visible"] = visible
     script = environment.get_template("filter.js").render()
     heat = [each for each in page.heat if each.found.sentences]
     texts = [sentence for each in heat for sentence in each.found.sentences]
