@@ -206,7 +206,7 @@ def test_on_a_terminal_the_largest_weight_has_the_fullest_shade(
     assert call(*arguments) == 0
     said = capsys.readouterr().out
     found = chosen(workdir)["vanilla"]([text])
-    for colour, weights in (("255;140;0", found.attention[0]), ("70;150;255", found.importance[0])):
+    for colour, weights in (("70;150;255", found.attention[0]), ("255;140;0", found.importance[0])):
         (word,) = re.findall(rf"48;2;{colour}m(\w+)\x1b", said)
         assert word == text.split()[int(weights.argmax())]
     assert len(re.findall(r"\x1b\[3;4;[0-9;]*mzzyzx\x1b", said)) == 2 and "Underlined italics" in said
