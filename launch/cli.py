@@ -51,6 +51,7 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
       argv: program name and arguments; None: those of the process.
     """
     from flax_attnat.data.errors import DataError
+    from flax_attnat.reporting.export import visible
     from flax_attnat.reporting.results import ResultsError
     from flax_attnat.training.checkpoint import CheckpointError
     from flax_attnat.training.cluster import ClusterError
@@ -65,7 +66,7 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
 
     def failed(sentence: str | Exception, code: int = FAILED) -> int:
         """Says what was wrong; one process among several then ends at once: the others may wait for it in vain."""
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        print(f"error: {visible(str(sentence))}", file=sys.stderr, flush=True)
         if jax.distributed.is_initialized():
             sys.stdout.flush()
             os._exit(code)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flax_attnat.allowed import PLAIN
 from flax_attnat.data.dataset import Dataset
+from flax_attnat.reporting.export import visible
 from flax_attnat.training import loop
 from flax_attnat.training.runs import Cohort
 
@@ -142,7 +143,7 @@ def show_table(console: Console, title: str, rows: Sequence[Mapping[str, str]], 
 
 def show(console: Console, sentence: str) -> None:
     """Prints one sentence as it is, on one line."""
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    console.print(visible(sentence), markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
 def show_notes(console: Console, dataset: Dataset) -> None:

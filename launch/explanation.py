@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flax_attnat.predictor import Prediction, Predictor
+from flax_attnat.reporting.tables import rounded_down
 
 
 class Text(NamedTuple):
@@ -166,13 +167,7 @@ def radius_title(radius: float | np.float32 | None) -> str:
         return "no attention changes it"
     if radius == 0:
         return "not certified: another class is as likely, to rounding"
-    return f"scores may each move by {_down(radius)} before it changes"
-
-
-def _down(value: float | np.float32) -> str:
-    """A positive number with three digits, never above it."""
-    step = 10.0 ** (math.floor(math.log10(value)) - 2)
-    return f"{math.floor(value / step) * step:.3g}"
+    return f"scores may each move by {rounded_down(radius)} before it changes"
 
 
 def remarks(found: Explained) -> list[str]:
@@ -233,4 +228,4 @@ def _radius_figure(radius: np.float32 | None) -> str:
     """A certified radius where the column says what it is."""
     if radius is None or math.isnan(radius):
         return ""
-    return "infinite: no attention changes it" if math.isinf(radius) else _down(radius) if radius else "0"
+    return "infinite: no attention changes it" if math.isinf(radius) else rounded_down(radius) if radius else "0"

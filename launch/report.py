@@ -7,14 +7,15 @@ Flags:
   --workdir=DIR[,DIR]      workdirs of launch.train or launch.ablate; what launch.evaluate measured there is shown too
   --out=DIR                where to (default: report/ in the first workdir)
   --group                  shows workdirs of different configurations beside each other, with rows and curves of their
-                           own; without it, workdirs that hold the same run are refused
+                           own; without it, workdirs that hold the same run are refused, and those of one data set whose
+                           configurations differ in more than techniques, seeds and swept values
   --texts=N                texts under the heat maps of each workdir (default 60)
   --techniques=NAME[,NAME] columns of the heat maps (default vanilla, attention_at, attention_iat)
 
 Writes index.html, one page that needs no network; tables/ as CSV, Markdown, LaTeX (booktabs) and HTML; figures/ as PNG
-and SVG. Each technique is shown at the setting that is best on dev. Reads results.jsonl, significance.jsonl and
-instances/ only: nothing is trained or measured. Texts, and the tables beyond prediction, need what
-`python -m launch.evaluate --workdir=DIR --suite=all` writes.
+and SVG. Each technique is shown at the setting that is best on dev. Reads what training and launch.evaluate wrote:
+nothing is trained or measured. Texts, and the tables beyond prediction, need what
+`python -m launch.evaluate --workdir=DIR --suite=all` writes. A text takes about 5 kB of the page for three techniques.
 
 Exit codes: 0 done, 2 the results cannot be read or compared.
 """
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     """Writes what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS, switches={"group": "configurations beside each other"}, config=False)
     workdirs = [cli.open_workdir(name.strip()) for name in (values.workdir or "").split(",")]
-    if len({str(workdir) for workdir in workdirs}) < len(workdirs):
+    if len({str(workdir.resolve()) for workdir in workdirs}) < len(workdirs):
         raise cli.UsageError(f"--workdir={values.workdir} names a workdir twice: give each once.")
     text = values.texts or "60"
     if not text.isdecimal():

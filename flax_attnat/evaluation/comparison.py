@@ -35,8 +35,7 @@ class Measured(NamedTuple):
     figures: dict[str, list[float | None]]
 
 
-NAMES = ("dataset", "split", "technique", "reading", "epsilon", "lambda")
-OF_REFERENCE = ("reading", "epsilon", "lambda")
+SETTING = ("reading", "epsilon", "lambda", "learning_rate", "weight_decay")
 
 
 def compare(measured: Measured, against: Measured) -> list[dict[str, Any]]:
@@ -81,8 +80,8 @@ def _line(
     measured: Measured, against: Measured, figure: str, texts: Comparison, over_seeds: SeedComparison
 ) -> dict[str, Any]:
     """A line of `significance.jsonl`; what is undefined is None."""
-    found = {name: measured.fields[name] for name in NAMES} | {"against": against.fields["technique"]}
-    found |= {f"against_{name}": against.fields[name] for name in OF_REFERENCE}
+    found = {name: measured.fields[name] for name in ("dataset", "split", "technique", *SETTING)}
+    found |= {"against": against.fields["technique"]} | {f"against_{name}": against.fields[name] for name in SETTING}
     found |= {"figure": figure, "n": texts.n, "seeds": over_seeds.n}
     found |= {name: getattr(texts, name) for name in ("difference", "low", "high", "p_value")}
     found |= {"effect": over_seeds.effect, "p_value_seeds": over_seeds.p_value}

@@ -12,6 +12,7 @@ from etils import epath
 
 from flax_attnat.reporting.heatmap import Column, Sentence
 from flax_attnat.reporting.results import Choice, ResultsError, Setting
+from flax_attnat.reporting.tables import rounded_down
 from flax_attnat.training.workdir import WorkdirError, read_lines
 
 EXPLAINED, ATTACKED = "interpretability", "robustness"
@@ -191,7 +192,10 @@ def _read_rows(
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
             for column, expected in fixed.items():
                 if not np.array_equal(arrays[column], expected):
-                    raise ResultsError(f"{path}: {column} is not that of the texts in {texts.path}: {advice}")
+                    raise ResultsError(
+                        f"{path}: {column} is not that of the texts in {texts.path}: remove the latter, and"
+                        f" launch.evaluate writes it anew; if that is not enough, {advice}"
+                    )
             if not _is_run(arrays, place, choice):
                 raise ResultsError(
                     f"{path}: row {place} is not of the run in line {place + 1} of its results: {advice}"
@@ -250,8 +254,10 @@ def _sentence(texts: _Texts, found: Iterable[_Seen], place: int, words: slice) -
 
 
 def _radius(value: float) -> str:
-    """A certified radius in words."""
-    return "infinite" if math.isinf(value) else f"{value:.2f}" if math.isfinite(value) else "not a number"
+    """A certified radius in words, rounded down, so that it stays true."""
+    if not math.isfinite(value):
+        return "infinite" if math.isinf(value) else "not a number"
+    return rounded_down(value)
 
 
 def _title(choice: Choice) -> str:

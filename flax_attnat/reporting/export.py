@@ -169,7 +169,7 @@ def to_html(table: Table) -> str:
     <tr><th scope="col">a</th><th scope="col" class="figure">F1</th></tr>
     </thead>
     <tbody>
-    <tr><td>&lt;b&gt;</td><td class="figure"><b>85.2</b><sup>*</sup></td></tr>
+    <tr><th scope="row">&lt;b&gt;</th><td class="figure"><b>85.2</b><sup>*</sup></td></tr>
     </tbody>
     </table>
     """
@@ -179,7 +179,9 @@ def to_html(table: Table) -> str:
         f'<th scope="col"{FIGURES if right else ""}>{_escaped(name)}</th>'
         for name, right in zip(table.columns, _right(table), strict=True)
     )
-    rows = [f"<tr>{''.join(map(_html, row))}</tr>" for row in table.rows]
+    # A technique names its row, behind a workdir or data set; else the first column does.
+    name = table.columns.index("technique") if "technique" in table.columns else 0
+    rows = [f"<tr>{''.join(_html(cell, place == name) for place, cell in enumerate(row))}</tr>" for row in table.rows]
     lines = ["<table>", *caption, "<thead>", f"<tr>{head}</tr>", "</thead>", "<tbody>", *rows, "</tbody>", "</table>"]
     return "".join(f"{line}\n" for line in lines)
 
@@ -260,12 +262,13 @@ def _latex(cell: Cell) -> str:
     return r"\quad " * indent + text + (rf"\textsuperscript{{{mark}}}" if mark else "")
 
 
-def _html(cell: Cell) -> str:
-    """A cell in HTML."""
+def _html(cell: Cell, header: bool) -> str:
+    """A cell in HTML, of a row or as its header."""
     text, mark = _escaped(cell.text), _escaped(cell.mark)
     text = f"<b>{text}</b>" if cell.bold and text else text
     figure = FIGURES if FIGURE.fullmatch(cell.text) else ""
-    return f"<td{figure}>{text}{f'<sup>{mark}</sup>' if mark else ''}</td>"
+    raised = f"<sup>{mark}</sup>" if mark else ""
+    return f'<th scope="row">{text}{raised}</th>' if header else f"<td{figure}>{text}{raised}</td>"
 
 
 def _escaped(text: str) -> str:

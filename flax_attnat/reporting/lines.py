@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from flax_attnat.reporting.measures import KINDS, NORMS
 from flax_attnat.reporting.results import NEEDED, ResultsError
+from flax_attnat.reporting.tables import FIGURES, PART
 
 TEXTS = ("dataset", "technique", "reading", "split", "family")
 COMPARED = ("dataset", "technique", "split", "against", "figure", "n", "seeds")
+TESTED = ("difference", "low", "high", "p_value", "p_holm", "effect", "p_value_seeds", "p_holm_seeds")
 NUMBERS = ("epsilon", "lambda", "learning_rate", "weight_decay", "seed")
 ADVICE = "finish a training there with launch.train or launch.ablate, or give the workdir of one that is finished."
 
@@ -47,7 +50,8 @@ def read_results(path: epath.PathLike) -> Read:
     lines = []
     for number, value in _values(path, notes):
         where = f"{path}, line {number}"
-        line = _checked(value, where, NEEDED)
+        line = _checked(value, where, (*NEEDED, "n"))
+        _check_figures(line, where)
         first = places.setdefault(_key(line), number)
         if first != number:
             raise ResultsError(f"{where} repeats line {first}: {_words(line)}. Give lines of one training only.")
@@ -67,7 +71,13 @@ def read_comparisons(path: epath.PathLike) -> Read:
     if not path.exists():
         return Read([], ())
     notes: list[str] = []
-    lines = [_checked(value, f"{path}, line {number}", COMPARED) for number, value in _values(path, notes)]
+    lines = []
+    for number, value in _values(path, notes):
+        line = _checked(value, f"{path}, line {number}", COMPARED)
+        for name in TESTED:
+            if name not in line or not _is_number(line[name]):
+                raise ResultsError(f"{path}, line {number}: {name} is no number: run launch.evaluate again.")
+        lines.append(line)
     return Read(lines, tuple(notes))
 
 
@@ -135,6 +145,41 @@ def _checked(value: Any, where: str, needed: Iterable[str]) -> Line:
             if value.get(name) is not None and not isinstance(value[name], kind):
                 raise ResultsError(f"{where}: {name} is not {title}: give the file as it was written.")
     return value
+
+
+def _check_figures(line: Line, where: str) -> None:
+    """Makes sure that what is averaged and drawn are numbers, or nothing, as many as there are radii."""
+
+    def check(name: str, fine: bool, kind: str) -> None:
+        """One field."""
+        if not fine:
+            raise ResultsError(f"{where}: {name} is not {kind}: give the file as it was written.")
+
+    check("n", isinstance(line["n"], int), "a whole number")
+    family = line.get("family") or "prediction"
+    if family == "prediction":
+        for name in (*FIGURES, *(name for name in line if name.startswith(PART))):
+            check(name, _is_number(line.get(name)), "a number")
+    if family == "robustness":
+        check("clean_accuracy", _is_number(line.get("clean_accuracy")), "a number")
+        check("deletion_accuracy", _are_numbers(line.get("deletion_accuracy")), "a list of numbers")
+        for norm in NORMS:
+            radii = line.get(f"radii_{norm}")
+            check(f"radii_{norm}", _are_numbers(radii), "a list of numbers")
+            for kind in KINDS:
+                name, values = f"{kind}_{norm}", line.get(f"{kind}_{norm}")
+                fine = values is None or (_are_numbers(values) and len(values) == len(radii or ()))
+                check(name, fine, "a list of as many numbers as there are radii")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number, "inf", or nothing."""
+    return value is None or value == "inf" or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether it is a list of numbers."""
+    return isinstance(values, list) and all(_is_number(value) for value in values)
 
 
 def _key(line: Line) -> tuple:

@@ -156,7 +156,7 @@ def figure_of(line: Line, path: Sequence[str | int]) -> float | None:
             value = value[key]
         except (KeyError, IndexError, TypeError):
             return None
-    return None if value is None else float(value)
+    return float(value) if isinstance(value, int | float) or value == "inf" else None
 
 
 def _columns(lines: Sequence[Line]) -> dict[str, list[Line]]:

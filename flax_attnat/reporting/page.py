@@ -32,14 +32,12 @@ class Picture(NamedTuple):
     """A figure.
 
     Attributes:
-      name: of its files.
       caption: one sentence.
       alternative: what it shows, in words, for those who do not see it.
       content: the file.
       kind: "svg" or "png".
     """
 
-    name: str
     caption: str
     alternative: str
     content: bytes
@@ -101,9 +99,15 @@ def render_page(page: Page) -> str:
         page=page,
         script=Markup(script),  # ours, and named by its hash in the policy
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        tables=[(each.name, each.table.title, Markup(to_html(each.table._replace(title="")))) for each in page.tables],
+        tables=[(each.name, each.table.title, _labelled(each)) for each in page.tables],
         sources=[f"data:{TYPES[of.kind]};base64,{base64.b64encode(of.content).decode()}" for of in page.pictures],
         heat=[(each.title, each.found.note, heatmap.prepare(each.found.sentences, budget)) for each in heat],
         labels=sorted({sentence.label for sentence in texts}),
         techniques=list(dict.fromkeys(column.title for sentence in texts for column in sentence.columns)),
     )
+
+
+def _labelled(titled: Titled) -> Markup:
+    """A table as HTML, named by its caption on the page."""
+    text = to_html(titled.table._replace(title=""))
+    return Markup(text.replace("<table>", f'<table aria-labelledby="table-{titled.name}">', 1))

@@ -1,13 +1,12 @@
 """How a workdir came about: configuration, versions, device, command, and the data that it was measured on."""
 
 import json
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 
 from flax_attnat.config import flatten
-from flax_attnat.training.workdir import read_config
+from flax_attnat.training.workdir import WorkdirError, read_config
 
 
 class Record(NamedTuple):
@@ -25,26 +24,24 @@ class Record(NamedTuple):
 
 
 def read_record(workdir: epath.PathLike) -> Record:
-    """The record of a workdir, from `config.json` and the hashes in `instances/`; what is not there is called unknown.
-
-    Raises:
-      WorkdirError: `config.json` is damaged, or of another version.
-    """
+    """The record of a workdir, from `config.json` and the hashes in `instances/`; what cannot be had is "unknown"."""
     workdir = epath.Path(workdir)
-    if not (workdir / "config.json").exists():
-        return Record(str(workdir), [("configuration", "unknown: there is no config.json"), *_data(workdir)], [])
-    config = flatten(read_config(workdir))
-    made: Mapping[str, Any] = json.loads((workdir / "config.json").read_text())
-    versions = made.get("versions") or {}
-    facts = [
-        ("configuration", str(made.get("config_hash", "unknown"))),
-        ("device", str(made.get("device", "unknown"))),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "unknown"),
-        ("Python", str(made.get("python", "unknown"))),
-        ("git revision", str(made.get("git_revision") or "unknown")),
-        ("command", " ".join(map(str, made.get("command", ()))) or "unknown"),
-    ]
-    return Record(str(workdir), facts + _data(workdir), [(name, _shown(value)) for name, value in config.items()])
+    try:
+        config = flatten(read_config(workdir))
+        made: dict[str, Any] = json.loads((workdir / "config.json").read_text())
+    except WorkdirError as error:
+        return Record(str(workdir), [("configuration", f"unknown: {error}"), *_data(workdir)], [])
+    versions = made.get("versions")
+    facts = {
+        "configuration": made.get("config_hash"),
+        "device": made.get("device"),
+        "versions": ", ".join(f"{name} {of}" for name, of in versions.items()) if isinstance(versions, dict) else "",
+        "Python": made.get("python"),
+        "git revision": made.get("git_revision"),
+        "command": " ".join(map(str, command)) if isinstance(command := made.get("command"), list) else "",
+    }
+    told = [(name, str(value or "unknown")) for name, value in facts.items()]
+    return Record(str(workdir), told + _data(workdir), [(name, _shown(value)) for name, value in config.items()])
 
 
 def _data(workdir: epath.Path) -> list[tuple[str, str]]:

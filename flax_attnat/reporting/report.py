@@ -1,27 +1,28 @@
 """Finished workdirs to tables, figures and one page; reads `results.jsonl` and arrays, trains and measures nothing."""
 
+import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
+from matplotlib.figure import Figure
 
-from flax_attnat.allowed import CONTROLS, TECHNIQUES
 from flax_attnat.reporting import curves, plot, summary
 from flax_attnat.reporting.examples import Examples, examples
 from flax_attnat.reporting.export import Table, write_tables
 from flax_attnat.reporting.heatmap import draw_heat_map
-from flax_attnat.reporting.lines import Line, check_one_configuration, read_comparisons, read_results
 from flax_attnat.reporting.measures import NORMS
 from flax_attnat.reporting.page import Heat, Page, Picture, Titled, render_page
-from flax_attnat.reporting.record import Record, read_record
-from flax_attnat.reporting.results import Choice, best
-from flax_attnat.reporting.rows import Group, headline, of_family, technique_lines
+from flax_attnat.reporting.results import Choice, ResultsError
+from flax_attnat.reporting.rows import Group, headline, of_family, technique_lines, technique_name
+from flax_attnat.reporting.sources import Source, group_sources, read_source, workdir_names
 from flax_attnat.reporting.tables import FIGURES, predictions
 from flax_attnat.training.workdir import write_atomically
 
 SHOWN = ("vanilla", "attention_at", "attention_iat")
-DRAWN = 4
+DRAWN, LISTED = 4, 3
 
 
 class Options(NamedTuple):
@@ -36,24 +37,6 @@ class Options(NamedTuple):
     group: bool = False
     examples: int = 60
     techniques: tuple[str, ...] = ()
-
-
-class Source(NamedTuple):
-    """What a report reads of a workdir.
-
-    Attributes:
-      workdir: its folder.
-      lines: of `results.jsonl`.
-      comparisons: of `significance.jsonl`.
-      choices: settings chosen on dev among its own lines.
-      record: how it was made.
-    """
-
-    workdir: epath.Path
-    lines: list[Line]
-    comparisons: list[Line]
-    choices: list[Choice]
-    record: Record
 
 
 def write_report(
@@ -74,32 +57,42 @@ def write_report(
       The page.
 
     Raises:
-      ResultsError: lines are damaged, or of configurations that cannot be compared.
-      WorkdirError: `config.json` is not there or damaged.
+      ResultsError: lines or arrays are damaged, or of configurations that cannot be compared.
     """
     folder, notes = epath.Path(folder), list[str]()
-    sources = [_read(epath.Path(workdir), notes) for workdir in workdirs]
-    check_one_configuration({str(source.workdir): source.lines for source in sources}, options.group)
-    groups = _groups(sources, options.group)
+    sources = [read_source(epath.Path(workdir), notes) for workdir in workdirs]
+    groups = group_sources(sources, options.group)
+    _check_techniques(groups, options.techniques)
     tables = {name: table for name, table in _tables(groups) if table is not None}
-    for name, table in tables.items():
-        write_tables(folder / "tables", name, table)
-    pictures = list(_figures(groups, folder / "figures", notes))
-    heat = [_heat(source, options, notes) for source in sources]
-    _draw_heat(sources, heat, folder / "figures")
+    heat = [_heat(source, groups, options, notes) for source in sources] if options.examples else []
+    written = [path for name, table in tables.items() for path in write_tables(folder / "tables", name, table)]
+    pictures = list(_figures(groups, folder / "figures", written, notes))
+    _draw_heat(sources, heat, folder / "figures", written)
+    names = workdir_names(sources) if len(sources) > 1 else [""]
     page = Page(
         title=f"Report: {', '.join(dict.fromkeys(choice.dataset for of in groups for choice in of.choices))}",
         summary=[sentence for group in groups for sentence in summary_sentences(group)],
         notes=notes,
         tables=[Titled(name, table) for name, table in tables.items()],
         pictures=pictures,
-        heat=[Heat(name if len(heat) > 1 else "", of) for name, of in zip(_names(sources), heat, strict=True)],
+        heat=[Heat(name, found) for name, found in zip(names, heat, strict=bool(heat))],
         records=[source.record for source in sources],
     )
     write_atomically(folder / "index.html", render_page(page))
+    _remove_old(folder, written)
     for note in notes:
         say(note)
     return folder / "index.html"
+
+
+def _remove_old(folder: epath.Path, written: Sequence[epath.Path]) -> None:
+    """Removes what an earlier report wrote into a folder and this one did not; `files.json` has the names."""
+    index, names = folder / "files.json", [str(path.relative_to(folder)) for path in written]
+    with contextlib.suppress(OSError, ValueError):
+        for name in json.loads(index.read_text()):
+            if name not in names and re.fullmatch(r"(tables|figures)/\w[\w-]*\.(csv|md|tex|html|png|svg)", str(name)):
+                (folder / name).unlink(missing_ok=True)
+    write_atomically(index, json.dumps(names, indent=1) + "\n")
 
 
 def summary_sentences(group: Group) -> list[str]:
@@ -118,12 +111,18 @@ def summary_sentences(group: Group) -> list[str]:
         )
         for name in (headline(choices), "pearson"):
             found += _best_of(choices, name)
-        found += [
-            f"{choice.technique}: {len(choice.left_out)} of its settings left out: {choice.left_out[0].reason}."
-            for choice in choices
-            if choice.left_out
-        ]
+        found += [f"{technique_name(of)}: {_left_out(of)}" for of in choices if of.left_out]
     return found
+
+
+def _left_out(choice: Choice) -> str:
+    """Which settings did not compete, and why."""
+    settings = []
+    for setting, reason in choice.left_out[:LISTED]:
+        named = {name.replace("_", " "): value for name, value in setting._asdict().items() if value is not None}
+        settings.append(f"{', '.join(f'{name} {value:g}' for name, value in named.items()) or 'its runs'}: {reason}")
+    more = len(choice.left_out) - LISTED
+    return f"left out: {'; '.join(settings)}{f'; and {more:,} more' if more > 0 else ''}."
 
 
 def _count(number: int, name: str) -> str:
@@ -146,47 +145,12 @@ def _best_of(choices: Sequence[Choice], name: str) -> list[str]:
         """A technique and its figure."""
         figure = choice.test[name]
         spread = f" ± {scale * figure.sd:.{digits}f}" if figure.sd is not None else ""
-        reading = f" ({choice.reading})" if choice.reading else ""
-        return f"{choice.technique}{reading} {scale * (figure.mean or 0):.{digits}f}{spread}"
+        return f"{technique_name(choice)} {scale * (figure.mean or 0):.{digits}f}{spread}"
 
     top = max(means, key=lambda each: each[0])[1]
     beside = [said(choice) for _, choice in means if choice.technique == "vanilla" and choice is not top]
     words = "Pearson correlation of attention and gradient importance" if name == "pearson" else title
     return [f"Highest mean {words}: {'; '.join([said(top), *beside])}."]
-
-
-def _read(workdir: epath.Path, notes: list[str]) -> Source:
-    """What a workdir holds; what was left out goes to the notes."""
-    results = read_results(workdir / "results.jsonl")
-    comparisons = read_comparisons(workdir / "significance.jsonl")
-    notes += [*results.notes, *comparisons.notes]
-    choices = sorted(best(results.lines), key=_order)
-    return Source(workdir, results.lines, comparisons.lines, choices, read_record(workdir))
-
-
-def _names(sources: Sequence[Source]) -> list[str]:
-    """Names of workdirs: the last part of their paths, or all of it where two are the same."""
-    short = [source.workdir.name for source in sources]
-    return short if len(set(short)) == len(short) else [str(source.workdir) for source in sources]
-
-
-def _order(choice: Choice) -> tuple[int, str, str]:
-    """Techniques as the documents list them, the controls after them."""
-    known = (*TECHNIQUES, *CONTROLS)
-    place = known.index(choice.technique) if choice.technique in known else len(known)
-    return place, choice.technique, choice.reading or ""
-
-
-def _groups(sources: Sequence[Source], group: bool) -> list[Group]:
-    """What is compared: all workdirs together, or each by itself where they are of different configurations."""
-    if group and len(sources) > 1:
-        names = _names(sources)
-        return [Group(name, of.lines, of.choices, of.comparisons) for name, of in zip(names, sources, strict=True)]
-    lines = [line for source in sources for line in source.lines]
-    comparisons = [line for source in sources for line in source.comparisons]
-    datasets = list(dict.fromkeys(line["dataset"] for line in lines))
-    choices = sorted(best(lines), key=lambda choice: (datasets.index(choice.dataset), _order(choice)))
-    return [Group("", lines, choices, comparisons)]
 
 
 def _tables(groups: Sequence[Group]) -> Iterator[tuple[str, Table | None]]:
@@ -202,7 +166,9 @@ def _tables(groups: Sequence[Group]) -> Iterator[tuple[str, Table | None]]:
     yield "settings", summary.settings_table(groups)
 
 
-def _figures(groups: Sequence[Group], folder: epath.Path, notes: list[str]) -> Iterator[Picture]:
+def _figures(
+    groups: Sequence[Group], folder: epath.Path, written: list[epath.Path], notes: list[str]
+) -> Iterator[Picture]:
     """The curves of every data set of every group, drawn and written."""
     for number, group in enumerate(groups, 1):
         robust = of_family(group, "robustness")
@@ -211,53 +177,70 @@ def _figures(groups: Sequence[Group], folder: epath.Path, notes: list[str]) -> I
             choices = [choice for choice in group.choices if choice.dataset == dataset]
             title = f"{dataset}, {group.title}" if group.title else dataset
             name = _file_name(dataset) + (f"_{number}" if len(groups) > 1 else "")
-            yield from _epsilon_figures(lines, choices, title, name, folder, notes)
-            attacked = [line for choice in choices for line in technique_lines(robust, choice)]
-            yield from _robustness_figures(attacked, title, name, folder)
+            drawn = [*_epsilon_figures(lines, choices, title, notes)]
+            drawn += _robustness_figures([line for of in choices for line in technique_lines(robust, of)], title)
+            for kind, caption, alternative, figure in drawn:
+                paths = plot.save(figure, folder, f"{name}_{kind}")
+                written += paths
+                yield Picture(caption, alternative, paths[1].read_bytes(), "svg")
 
 
 def _epsilon_figures(
-    lines: Sequence[Mapping[str, Any]],
-    choices: Sequence[Choice],
-    title: str,
-    name: str,
-    folder: epath.Path,
-    notes: list[str],
-) -> Iterator[Picture]:
+    lines: Sequence[Mapping[str, Any]], choices: Sequence[Choice], title: str, notes: list[str]
+) -> Iterator[tuple[str, str, str, Figure]]:
     """A metric and the correlation against epsilon, where a technique has several."""
     for figure in (headline(choices), "pearson"):
         drawn = curves.epsilon_curves(lines, figure)
         if not any(len(curve.x) > 1 for curve in drawn):
             notes.append(f"{title}: no curves against epsilon: no technique has two epsilons.")
             return
-        picture = curves.draw_epsilon(lines, figure, title)
-        file = f"{name}_epsilon_{figure}"
         caption = f"{title}: {FIGURES[figure][0]} on test against epsilon."
-        paths = plot.save(picture, folder, file)
-        yield Picture(file, caption, curves.alternative_text(drawn, figure), paths[1].read_bytes(), "svg")
+        alternative = curves.alternative_text(drawn, figure)
+        yield f"epsilon_{figure}", caption, alternative, curves.draw_epsilon(lines, figure, title)
 
 
-def _robustness_figures(
-    lines: Sequence[Mapping[str, Any]], title: str, name: str, folder: epath.Path
-) -> Iterator[Picture]:
+def _robustness_figures(lines: Sequence[Mapping[str, Any]], title: str) -> Iterator[tuple[str, str, str, Figure]]:
     """Accuracy against the radius of a perturbation, for each norm."""
     for norm, words in NORMS.items():
         columns = curves.robustness_curves(lines, norm)
         if any(kind != "clean" for kinds in columns.values() for kind in kinds):
-            file = f"{name}_robustness_{norm}"
-            paths = plot.save(curves.draw_robustness(lines, norm, title), folder, file)
             caption = f"{title}: accuracy on test against the {words} radius of a perturbation of the scores."
-            yield Picture(file, caption, curves.robustness_text(columns, norm), paths[1].read_bytes(), "svg")
+            drawn = curves.draw_robustness(lines, norm, title)
+            yield f"robustness_{norm}", caption, curves.robustness_text(columns, norm), drawn
 
 
-def _heat(source: Source, options: Options, notes: list[str]) -> Examples:
-    """The texts of a workdir under some techniques."""
+def _check_techniques(groups: Sequence[Group], names: Sequence[str]) -> None:
+    """Makes sure that the techniques asked for are there."""
+    there = list(dict.fromkeys(choice.technique for group in groups for choice in group.choices))
+    if absent := [name for name in names if name not in there]:
+        raise ResultsError(f"there are no runs of {', '.join(absent)}: the techniques are {', '.join(there)}.")
+
+
+def _heat(source: Source, groups: Sequence[Group], options: Options, notes: list[str]) -> Examples:
+    """The texts of a workdir under some techniques, at the settings of the tables where it has them."""
     names = options.techniques or _usual(source.choices)
-    chosen = [choice for name in names for choice in source.choices if choice.technique == name and choice.setting]
+    shown = {(of.dataset, of.technique, of.reading): of for group in groups for of in group.choices}
+    chosen = []
+    for choice in (choice for name in names for choice in source.choices if choice.technique == name):
+        best = choice if len(groups) > 1 else shown[choice.dataset, choice.technique, choice.reading]
+        if best.setting and _has(source, best):
+            chosen.append(best)
+        elif choice.setting:
+            chosen.append(choice)
+            notes.append(
+                f"{source.workdir}: the texts show {technique_name(choice)} at the setting that is best there, the"
+                " tables at the one that is best of all workdirs."
+            )
     found = examples(source.workdir, chosen, count=options.examples)
     if not found.sentences:
         notes.append(found.note)
     return found
+
+
+def _has(source: Source, choice: Choice) -> bool:
+    """Whether a workdir has the first run of a choice."""
+    seed = choice._replace(seeds=choice.seeds[:1])
+    return bool(technique_lines(Group("", predictions(source.lines), (), ()), seed))
 
 
 def _usual(choices: Sequence[Choice]) -> list[str]:
@@ -266,14 +249,16 @@ def _usual(choices: Sequence[Choice]) -> list[str]:
     return [name for name in SHOWN if name in there] or there[:3]
 
 
-def _draw_heat(sources: Sequence[Source], heat: Sequence[Examples], folder: epath.Path) -> None:
+def _draw_heat(
+    sources: Sequence[Source], heat: Sequence[Examples], folder: epath.Path, written: list[epath.Path]
+) -> None:
     """Writes some texts of each workdir, spread over those of the page, as a picture for a paper."""
-    for number, (source, found) in enumerate(zip(sources, heat, strict=True), 1):
+    for number, (source, found) in enumerate(zip(sources, heat, strict=bool(heat)), 1):
         if found.sentences:
             dataset = source.choices[0].dataset
             name = f"{_file_name(dataset)}_heatmap" + (f"_{number}" if len(sources) > 1 else "")
             spread = found.sentences[:: max(len(found.sentences) // DRAWN, 1)][:DRAWN]
-            plot.save(draw_heat_map(spread, dataset), folder, name)
+            written += plot.save(draw_heat_map(spread, dataset), folder, name)
 
 
 def _file_name(text: str) -> str:

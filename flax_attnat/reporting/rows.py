@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 from flax_attnat.reporting.export import Cell, Table
 from flax_attnat.reporting.measures import Measure
-from flax_attnat.reporting.results import Choice
+from flax_attnat.reporting.results import Choice, ResultsError
 from flax_attnat.reporting.tables import FIGURES
 
 Line = Mapping[str, Any]
 
 LEVEL = 0.05
 RUN = ("learning_rate", "weight_decay")
+MEASURED_BY = ("radii_linf", "radii_l2", "steps", "restarts", "shares", "top_k", "measures_version")
 MARKS = {"p_holm": "*", "p_holm_seeds": "†"}
 COMPARED = {"f1": "F1", "accuracy": "accuracy", "pearson": "Pearson"}
 
@@ -118,19 +119,20 @@ def headline(choices: Iterable[Choice]) -> str:
 
 
 def mark_of(group: Group, choice: Choice, figure: str) -> str:
-    """The marks of a choice's difference from the technique that others were compared with."""
+    """The marks of a choice's difference from the technique that others were compared with.
+
+    The comparison must be of the same runs: the same setting, and as many seeds as both techniques have.
+    """
     if choice.setting is None or figure not in COMPARED:
         return ""
-    wanted: dict[str, Any] = {
-        "dataset": choice.dataset,
-        "technique": choice.technique,
-        "reading": choice.reading,
-        "split": "test",
-    }
+    reference = [of for of in group.choices if (of.dataset, of.technique) == (choice.dataset, against(group))]
+    wanted: dict[str, Any] = {"dataset": choice.dataset, "technique": choice.technique, "reading": choice.reading}
     wanted |= {"epsilon": choice.setting.epsilon, "lambda": choice.setting.adversarial_weight, "figure": figure}
-    wanted |= {"against": against(group)}
+    wanted |= {name: getattr(choice.setting, name) for name in RUN} | {"split": "test", "against": against(group)}
     for line in group.comparisons:
-        if all(line.get(name) == value for name, value in wanted.items()):
+        common = [len({*choice.seeds} & {*of.seeds}) for of in reference]
+        # Lines of older versions do not name the optimiser's values.
+        if all(line.get(name, value) == value for name, value in wanted.items()) and line["seeds"] in common:
             return "".join(mark for name, mark in MARKS.items() if (p := line.get(name)) is not None and p <= LEVEL)
     return ""
 
@@ -170,6 +172,22 @@ def of_family(group: Group, family: str) -> Group:
     """A group with the lines of one suite on test only."""
     lines = [line for line in group.lines if line.get("family") == family and line["split"] == "test"]
     return group._replace(lines=lines)
+
+
+def check_alike(lines: Sequence[Line]) -> None:
+    """Makes sure that lines of a suite on one data set were measured alike.
+
+    Raises:
+      ResultsError: they differ in radii, steps, restarts, shares or k.
+    """
+    for line in lines:
+        for name in MEASURED_BY:
+            if line.get(name) != lines[0].get(name):
+                raise ResultsError(
+                    f"{line['dataset']}: {line['family']} was not measured alike: {name} is {lines[0].get(name)} for"
+                    f" {lines[0]['technique']}, seed {lines[0]['seed']}, and {line.get(name)} for {line['technique']},"
+                    f" seed {line['seed']}. Run launch.evaluate on all with the same flags, or give --group."
+                )
 
 
 def technique_lines(group: Group, choice: Choice) -> list[Line]:

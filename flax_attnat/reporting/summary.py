@@ -12,6 +12,7 @@ from flax_attnat.reporting.rows import (
     Group,
     Row,
     build_table,
+    check_alike,
     data_named,
     figures,
     headline,
@@ -22,7 +23,7 @@ from flax_attnat.reporting.rows import (
     technique_lines,
     technique_name,
 )
-from flax_attnat.reporting.tables import FIGURES, mean_sd, summarise
+from flax_attnat.reporting.tables import FIGURES, mean_sd, predictions, summarise
 
 Line = Mapping[str, Any]
 
@@ -150,7 +151,10 @@ def robustness_table(groups: Sequence[Group], norm: str) -> Table | None:
             if line.get(f"{kind}_{norm}") is not None
         ]
 
-    title = f"Accuracy (%) on test by {NORMS[norm]} radius of the perturbation of the scores: attacked, and certified."
+    title = (
+        f"Accuracy (%) on test by {NORMS[norm]} radius of the perturbation of the scores: under attack, and certified"
+        " where the model is of single texts."
+    )
     return _suite_table(title, groups, "robustness", columns, kind="accuracy")
 
 
@@ -159,7 +163,7 @@ def deletion_table(groups: Sequence[Group]) -> Table | None:
 
     def columns(line: Line) -> list[tuple[str, list[Column]]]:
         """As many as words were deleted."""
-        found = [Column(Measure("certified radius, median", ("certified_radius_median",)), 1)]
+        found = [Column(Measure("certified radius, median", ("certified_radius_median",)), 0)]
         found.append(Column(Measure("no attention changes", ("certified_at_infinity",), 100, 1), 0))
         for words in range(len(line["deletion_accuracy"])):
             found.append(Column(Measure(f"{words} deleted", ("deletion_accuracy", words), 100, 1), 1))
@@ -183,22 +187,28 @@ def difference_table(groups: Sequence[Group]) -> Table | None:
         " corrected over data sets (Holm)."
     )
     rows = comparison_table(lines)
+    if "," in against:
+        rows = [{"against": str(line["against"])} | row for line, row in zip(lines, rows, strict=True)]
     return Table(title, tuple(rows[0]), tuple(tuple(map(Cell, row.values())) for row in rows))
 
 
 def settings_table(groups: Sequence[Group]) -> Table | None:
-    """Every setting on test; None where each technique has one only."""
+    """Every setting on test, over the runs that were not frozen; None where each technique has one only."""
     rows: list[dict[str, str]] = []
+    frozen = 0
     for group in groups:
         for dataset in dict.fromkeys(line["dataset"] for line in group.lines):
-            lines = [line for line in group.lines if line["dataset"] == dataset and line["split"] == "test"]
+            every = [of for of in predictions(group.lines) if of["dataset"] == dataset and of["split"] == "test"]
+            lines = [line for line in every if line.get("frozen_step") is None]
+            frozen += len(every) - len(lines)
             first = {"workdir": group.title} if group.title else {}
             rows += [first | {"data set": dataset} | _without(row, "split") for row in summarise(lines)]
     if len(rows) <= sum(len(group.choices) for group in groups):
         return None
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = tuple(tuple(Cell(row.get(name, "n/a")) for name in names) for row in rows)
-    return Table("Every setting on test: mean ± sd over seeds.", tuple(names), cells)
+    left_out = f" Left out: {frozen} frozen run{'s' if frozen > 1 else ''}." if frozen else ""
+    return Table(f"Every setting on test: mean ± sd over seeds.{left_out}", tuple(names), cells)
 
 
 def _suite_table(
@@ -210,10 +220,13 @@ def _suite_table(
 ) -> Table | None:
     """A table of a suite: rows of each choice by kind; columns without any figure are left out."""
     rows: list[tuple[Row, list[Column]]] = []
+    alike: dict[tuple[str, str], Line] = {}
     for group in (of_family(group, family) for group in groups):
         for choice in group.choices:
             if not (lines := technique_lines(group, choice)):
                 continue
+            alike.setdefault((group.title, choice.dataset), lines[0])
+            check_alike([alike[group.title, choice.dataset], *lines])
             for name, wanted in columns(lines[0]):
                 keys = row_keys(group, choice, groups, seeds=len(lines)) | ({kind: name} if kind else {})
                 cells = [_cell(lines, column.measure) for column in wanted]
@@ -229,7 +242,7 @@ def _suite_table(
         return None
     shown = [row._replace(cells=[row.cells[place] for place in kept]) for row in shown]
     first = {column.measure.title: column for column in reversed(every)}
-    return build_table(title, shown, [first[titles[place]] for place in kept])
+    return build_table(f"{title} Bold: the best of a column.", shown, [first[titles[place]] for place in kept])
 
 
 def _cell(lines: Sequence[Line], measure: Measure) -> tuple[str, float | None, str]:

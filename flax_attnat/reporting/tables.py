@@ -1,5 +1,6 @@
 """Result lines to rows of text: one per technique and split, means over seeds."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -53,11 +54,27 @@ def predictions(lines: Iterable[Line]) -> list[Line]:
 
 
 def mean_sd(values: Sequence[float | None], scale: float, digits: int) -> str:
-    """`mean ± sd` of the values that are defined, scaled; "n/a" without any."""
-    defined = scale * np.array([value for value in values if value is not None], np.float64)
+    """`mean ± sd` of the values that are defined, scaled; "n/a" without any, "inf (1 of 3)" where some are infinite.
+
+    >>> mean_sd([0.5, None, float("nan"), 0.7], 100, 1), mean_sd([float("inf"), 1.0], 1, 3)
+    ('60.0 ± 14.1', 'inf (1 of 2)')
+    """
+    defined = scale * np.array([value for value in values if value is not None and value == value], np.float64)
     if not defined.size:
         return "n/a"
-    if np.isinf(defined).any():
-        return "inf"
+    if infinite := int(np.isinf(defined).sum()):
+        return "inf" if infinite == defined.size else f"inf ({infinite} of {defined.size})"
     spread = f" ± {defined.std(ddof=1):.{digits}f}" if defined.size > 1 else ""
     return f"{defined.mean():.{digits}f}{spread}"
+
+
+def rounded_down(value: float | np.floating) -> str:
+    """A positive number with three digits, never above it: what is certified stays true.
+
+    >>> rounded_down(1.3278), rounded_down(0.0099999)
+    ('1.32', '0.00999')
+    """
+    if value == 0:
+        return "0"
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{math.floor(value / step) * step:.3g}"

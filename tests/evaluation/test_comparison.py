@@ -21,6 +21,7 @@ def measured(technique: str, right: float, seeds: tuple[int, ...] = (0, 1, 2), a
     f1 = [float(2 * np.sum(row & LABELS) / (np.sum(row) + np.sum(LABELS))) for row in said]
     figures = {"f1": f1, "accuracy": list(correct_rows.mean(axis=1))}
     fields = {"dataset": "sst", "split": "test", "technique": technique, "reading": None, "epsilon": 1.0, "lambda": 1.0}
+    fields |= {"learning_rate": 0.001, "weight_decay": 1e-5}
     return Measured(fields, seeds, probability, pearson, LABELS, figures)
 
 

@@ -108,7 +108,7 @@ def test_each_text_has_what_the_chosen_run_said_of_it(made: Path) -> None:
             assert column.prediction == ("positive 0.90" if positive else "negative 0.80")
             assert column.right == (positive == place % 2)
     assert [column.radius for column in found.sentences[0].columns] == ["infinite", ""]
-    assert [column.radius for column in found.sentences[1].columns] == ["2.00", ""]
+    assert [column.radius for column in found.sentences[1].columns] == ["2", ""]
     first, second = found.sentences[:2]
     assert (first.rationale, first.known, first.query) == ([], (), [])
     assert (second.rationale, second.known[:3], second.query) == ([0, 2], [True, False, True], ["why", "?"])

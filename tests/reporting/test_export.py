@@ -263,8 +263,8 @@ def test_a_table_in_each_format():
         '<th scope="col" class="figure">gain</th></tr>',
         "</thead>",
         "<tbody>",
-        '<tr><td>vanilla</td><td class="figure">85.2 ± 0.3</td><td class="figure">-</td></tr>',
-        '<tr><td>  attention_at</td><td class="figure"><b>86.0 ± 0.2</b><sup>*</sup></td>'
+        '<tr><th scope="row">vanilla</th><td class="figure">85.2 ± 0.3</td><td class="figure">-</td></tr>',
+        '<tr><th scope="row">  attention_at</th><td class="figure"><b>86.0 ± 0.2</b><sup>*</sup></td>'
         '<td class="figure">-0.5</td></tr>',
     ]
 

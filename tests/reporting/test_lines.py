@@ -28,7 +28,7 @@ def written(tmp_path, *texts, end="\n"):
 
 def test_lines_come_back_as_they_were_written(tmp_path):
     """Of all splits and suites, with the NaN of a run that was frozen."""
-    lines = [line(), line(split="dev"), line(seed=1, auc=math.nan), line(family="robustness", radius="inf")]
+    lines = [line(), line(split="dev"), line(seed=1, auc=math.nan), line(family="faithfulness", radius="inf")]
     write_lines(tmp_path, "results", "attention_at", lines)
     found = read_results(tmp_path / "results.jsonl")
     assert found.notes == ()
@@ -129,7 +129,7 @@ DIFFERENT = (
     {"weight_decay": 0.0},
     {"seed": 12345678},
     {"split": "dev"},
-    {"family": "robustness"},
+    {"family": "faithfulness"},
 )
 
 

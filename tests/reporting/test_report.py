@@ -1,15 +1,17 @@
 """A report: what is read, what is written, what is said of what is missing or broken."""
 
 import csv
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
 
+from flax_attnat.config import Config, TrainingConfig
 from flax_attnat.reporting.report import Options, write_report
 from flax_attnat.reporting.results import ResultsError
-from flax_attnat.training.workdir import WorkdirError
+from flax_attnat.training.workdir import claim
 from tests.reporting import made
 
 HOSTILE = ["<script>alert(1)</script>", "\"'&amp;", "<!--", "\u202eevil", "a\0b", "😀", "=1+1", "$x$", "-->"]
@@ -94,7 +96,7 @@ def test_hostile_names_of_data_sets_and_workdirs_lead_nowhere(tmp_path):
     page, _ = said(tmp_path, path)
     assert "<script>" not in page and "../../&lt;script&gt;" in page
     assert {path.name for path in tmp_path.iterdir()} == {"<b>&", "report"}
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"index.html", "tables"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"index.html", "files.json", "tables"}
 
 
 def test_sizes_best_figures_and_left_out_settings_are_summed_up(tmp_path):
@@ -102,7 +104,7 @@ def test_sizes_best_figures_and_left_out_settings_are_summed_up(tmp_path):
     page, _ = said(tmp_path, workdir(tmp_path / "a", lines))
     assert "sst: 8 runs of 3 techniques, 3 test texts." in page
     assert "Highest mean F1: attention_at 83.0 ± 1.4; vanilla 81.0 ± 1.4." in page
-    assert "attention_at: 1 of its settings left out: seed 0 frozen at step 3 (loss)" in page
+    assert "attention_at: left out: epsilon 1, adversarial weight 1, learning rate 0.001, weight decay 1e-05: " in page
 
 
 def test_long_texts_fold_and_rationales_are_underlined(tmp_path):
@@ -127,7 +129,7 @@ def test_without_arrays_the_page_says_what_writes_them(tmp_path):
 
 def test_the_record_has_the_hash_of_the_data_and_says_what_is_unknown(tmp_path):
     page, _ = said(tmp_path, workdir(tmp_path / "a", texts=True))
-    assert "SHA-256 " + "0" * 64 in page and "unknown: there is no config.json" in page
+    assert "SHA-256 " + "0" * 64 in page and "unknown: " in page and "holds no config.json" in page
 
 
 def test_a_line_that_was_cut_is_left_out_and_said(tmp_path):
@@ -176,11 +178,94 @@ def test_damaged_comparisons_are_refused(tmp_path, content, match):
         said(tmp_path, path)
 
 
-def test_a_damaged_configuration_is_refused(tmp_path):
+def test_a_damaged_configuration_is_unknown(tmp_path):
     path = workdir(tmp_path / "a")
     (path / "config.json").write_text("{")
-    with pytest.raises(WorkdirError, match=r"config\.json cannot be read"):
-        said(tmp_path, path)
+    page, _ = said(tmp_path, path)
+    assert re.search(r"<dd>unknown: [^<]*config\.json cannot be read", page)
+
+
+def with_config(path, **fields):
+    """A workdir of a configuration that differs from the usual in these fields of its training."""
+    training = dataclasses.replace(TrainingConfig(), **fields)
+    claim(path, dataclasses.replace(Config(), dataset="sst", training=training))
+    return path
+
+
+def test_workdirs_that_were_trained_otherwise_are_not_averaged(tmp_path):
+    """Of other seeds, so that no run is there twice."""
+    one = with_config(workdir(tmp_path / "a"), epochs=2)
+    two = with_config(workdir(tmp_path / "b", made.every_split(seeds=(2, 3))), epochs=3)
+    with pytest.raises(ResultsError, match=r"they differ in training\.epochs.*--group"):
+        said(tmp_path, one, two)
+    (two / "config.json").unlink()
+    with_config(two, epochs=2, save_every_minutes=1.0)
+    said(tmp_path, one, two)
+    assert "| vanilla | - | 4 |" in (tmp_path / "report" / "tables" / "prediction.md").read_text()
+
+
+def test_a_workdir_shows_its_own_comparisons_once(tmp_path):
+    """launch.evaluate writes those of all workdirs into each."""
+    found = [
+        made.comparison("attention_at", "f1", workdir=str(tmp_path / name), dataset=dataset, p_holm=p)
+        for name, dataset, p in (("a", "sst", 0.01), ("b", "imdb", 0.9))
+    ]
+    paths = (workdir(tmp_path / "a", comparisons=found), workdir(tmp_path / "b", comparisons=found, dataset="imdb"))
+    said(tmp_path, *paths)
+    table = (tmp_path / "report" / "tables" / "significance.csv").read_text().splitlines()
+    assert len(table) == 3
+    overview = (tmp_path / "report" / "tables" / "overview.csv").read_text()
+    assert "attention_at,83.0 ± 1.4*,83.0 ± 1.4" in overview.splitlines()
+
+
+def test_what_an_earlier_report_left_is_removed_and_nothing_else(tmp_path):
+    said(tmp_path, workdir(tmp_path / "a", comparisons=[made.comparison("attention_at", "f1")]))
+    folder = tmp_path / "report"
+    (folder / "tables" / "mine.csv").write_text("")
+    names = json.loads((folder / "files.json").read_text())
+    (folder / "files.json").write_text(json.dumps([*names, "../a/results.jsonl", "tables/../../a/results.jsonl", 3]))
+    said(tmp_path, workdir(tmp_path / "c"))
+    assert not (folder / "tables" / "significance.csv").exists() and (folder / "tables" / "mine.csv").exists()
+    assert (tmp_path / "a" / "results.jsonl").exists()
+
+
+def test_techniques_that_are_not_there_are_said(tmp_path):
+    with pytest.raises(ResultsError, match="no runs of uniform: the techniques are vanilla, attention_at"):
+        said(tmp_path, workdir(tmp_path / "a", texts=True), techniques=("vanilla", "uniform"))
+
+
+def test_suites_that_were_not_measured_alike_are_not_averaged(tmp_path):
+    lines = [*made.every_split(), made.robustness("vanilla"), made.robustness("vanilla", 1, steps=5)]
+    with pytest.raises(ResultsError, match="steps is 20 for vanilla, seed 0, and 5 for vanilla, seed 1"):
+        said(tmp_path, workdir(tmp_path / "a", lines))
+    assert not (tmp_path / "report").exists()
+
+
+DAMAGED = [
+    ({"f1": "high"}, "f1 is not a number"),
+    ({"n": "3"}, "n is not a whole number"),
+    ({"n": None}, "has no n"),
+    ({"family": "robustness", "clean_accuracy": 0.5}, "deletion_accuracy is not a list"),
+]
+
+
+@pytest.mark.parametrize(("fields", "match"), DAMAGED)
+def test_lines_that_are_no_figures_are_refused(tmp_path, fields, match):
+    with pytest.raises(ResultsError, match=rf"line 13.* {match}"):
+        said(tmp_path, workdir(tmp_path / "a", [*made.every_split(), made.prediction("word_at", **fields)]))
+
+
+def test_as_many_accuracies_as_radii(tmp_path):
+    lines = [*made.every_split(), made.robustness("vanilla", attacked_l2=[0.5])]
+    with pytest.raises(ResultsError, match="attacked_l2 is not a list of as many numbers as there are radii"):
+        said(tmp_path, workdir(tmp_path / "a", lines))
+
+
+def test_the_texts_show_the_setting_of_the_tables_or_say_that_they_do_not(tmp_path):
+    one = workdir(tmp_path / "a", texts=True)
+    two = workdir(tmp_path / "b", made.every_split(("attention_at",), epsilon=1.0, auc=0.99))
+    _, notes = said(tmp_path, one, two)
+    assert any("the texts show attention_at at the setting that is best there" in note for note in notes)
 
 
 def test_the_same_results_make_the_same_bytes(tmp_path):

@@ -1,5 +1,7 @@
 """Tables of a report: figures by hand, the best in bold among its own, marks where a difference was tested."""
 
+import math
+
 import pytest
 
 from flax_attnat.reporting import summary
@@ -168,3 +170,36 @@ def test_every_comparison_is_a_row():
     found = [made.comparison("attention_at", figure) for figure in ("f1", "pearson")]
     table = summary.difference_table([group(made.every_split(), found)])
     assert [row[2].text for row in table.rows] == ["f1", "pearson"] and "vanilla" in table.title
+    found.append(made.comparison("attention_at", "f1", against="word_at"))
+    table = summary.difference_table([group(made.every_split(), found)])
+    assert [row[0].text for row in table.rows] == ["vanilla", "vanilla", "word_at"] and table.columns[0] == "against"
+
+
+@pytest.mark.parametrize("other", [{"learning_rate": 0.01}, {"weight_decay": 0.0}, {"seeds": 3}])
+def test_a_comparison_of_another_optimiser_or_of_other_seeds_marks_nothing(other):
+    found = made.comparison("attention_at", "f1", **other)
+    table = summary.prediction_table([group(made.every_split(), [found])])
+    assert cells(table, "attention_at", "F1")[0].mark == ""
+
+
+def test_frozen_runs_are_not_in_the_table_of_settings():
+    frozen = made.prediction("attention_at", 1, epsilon=1.0, f1=0.0, frozen_step=3)
+    lines = [*made.every_split(), made.prediction("attention_at", 0, epsilon=1.0), frozen]
+    table = summary.settings_table([group(lines)])
+    assert cells(table, "attention_at", "F1", epsilon="1")[0].text == "82.0" and "1 frozen run" in table.title
+
+
+def test_what_is_not_a_number_counts_as_undefined():
+    lines = [*made.every_split(), made.robustness("vanilla"), made.robustness("vanilla", 1, clean_accuracy=math.nan)]
+    table = summary.robustness_table([group(lines)], "linf")
+    assert cells(table, "vanilla", "radius 0", accuracy="attacked")[0].text == "80.0"
+
+
+def test_an_infinite_median_of_some_seeds_is_said():
+    lines = [
+        *made.every_split(),
+        made.robustness("vanilla"),
+        made.robustness("vanilla", 1, certified_radius_median=0.5),
+    ]
+    table = summary.deletion_table([group(lines)])
+    assert cells(table, "vanilla", "certified radius, median")[0].text == "inf (1 of 2)"

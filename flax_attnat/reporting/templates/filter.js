@@ -2,7 +2,7 @@
 (() => {
   const form = document.getElementById("filter");
   const rows = [...document.querySelectorAll("section.sentence")].map((element) => {
-    const words = element.querySelectorAll(".technique[data-first] .attention :is(i, u)");
+    const words = element.querySelectorAll(".query i, .technique[data-first] .attention :is(i, u)");
     return {
       element,
       text: [...words].map((word) => word.textContent).join(" ").toLowerCase(),
