@@ -69,12 +69,12 @@ def mean_sd(values: Sequence[float | None], scale: float, digits: int) -> str:
 
 
 def rounded_down(value: float | np.floating) -> str:
-    """A positive number with three digits, never above it: what is certified stays true.
+    """A number of at least zero with three digits, never above it: what is certified stays true.
 
-    >>> rounded_down(1.3278), rounded_down(0.0099999)
-    ('1.32', '0.00999')
+    >>> rounded_down(1.3278), rounded_down(0.0099999), rounded_down(float("inf"))
+    ('1.32', '0.00999', 'inf')
     """
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
     step = 10.0 ** (math.floor(math.log10(value)) - 2)
     return f"{math.floor(value / step) * step:.3g}"
