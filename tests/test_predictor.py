@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -354,3 +355,13 @@ def test_no_data_are_needed(name: str, rows: list[tuple[str, str, str]], tmp_pat
         with pytest.raises(TypeError, match="text 0 must be a pair of strings"):
             predictor(given)
     assert predictor([("", ""), ("in town", "who")]).probability.sum() == pytest.approx(0 if name == "cnn" else 2)
+
+
+def test_the_example_of_the_readme_runs_on_a_workdir(workdir: Path) -> None:
+    """With the workdir and the run of these tests in place of the reader's."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[1]
+    code, count = re.subn(r'fa\.load\("runs/sst", \{.*?\}\)', "fa.load(workdir, chosen)", code)
+    names: dict[str, Any] = {"fa": fa, "workdir": workdir, "chosen": CHOSEN}
+    exec(compile(code, "README.md", "exec"), names)
+    assert count == 1 and len(names["found"].attention) == 2 and names["found"].certified_radius.shape == (2,)

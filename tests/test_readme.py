@@ -27,7 +27,7 @@ def cross_entropy(logits, labels):
 
 
 def test_the_functional_example_gives_the_gradient_of_clean_plus_adversarial_loss() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     rng = np.random.default_rng(0)
     shapes = {"table": (9, 4), "query": (4,), "output": (4, 3)}
     names = {

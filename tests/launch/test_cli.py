@@ -11,7 +11,7 @@ from configs import planted
 from flax_attnat.allowed import ATTENTIONS, DATASETS, ENCODERS, READINGS, TECHNIQUES
 from flax_attnat.config import parse
 from flax_attnat.training.workdir import WorkdirError, claim, locked
-from launch import cli, evaluate, prepare, quickstart, train
+from launch import ablate, cli, evaluate, explain, export, prepare, quickstart, report, train
 
 PLANTED = "--config=configs/planted.py"
 SST = "--config=configs/sst.py"
@@ -125,13 +125,16 @@ def test_a_workdir_that_is_a_file_or_read_only_or_in_use_is_a_sentence(
 
 
 def test_results_cut_short_name_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    claim(tmp_path, parse(planted.get_config()))
+    values = planted.get_config()
+    values.model.encoder, values.training.epochs = "average", 1
+    claim(tmp_path, parse(values))
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "part.jsonl").write_text('{"split": "dev", "seed": 0}\n{"split": "te')
-    assert "part.jsonl, line 2 is not JSON" in refused(capsys, train, PLANTED, f"--workdir={tmp_path}")
+    flags = ("--config.model.encoder=average", "--config.training.epochs=1", f"--workdir={tmp_path}")
+    assert "part.jsonl, line 2 is not JSON" in refused(capsys, train, PLANTED, *flags)
 
 
-@pytest.mark.parametrize("module", [train, evaluate, prepare, quickstart])
+@pytest.mark.parametrize("module", [train, ablate, evaluate, report, explain, export, prepare, quickstart])
 def test_help_explains_and_names_every_flag(module, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(module, "--help") == 0
     text = capsys.readouterr().out
