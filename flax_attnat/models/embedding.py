@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_attnat.perturbation.word import normalise_embeddings
+from flax_attnat.perturbation.word import normalise_embeddings, normalise_words
 from flax_attnat.typing import Array, Params
 
 
@@ -42,6 +42,12 @@ def read_table(frequencies: Array, normalise: bool, params: Params) -> Array:
     """Word vectors `[V, E]` as the encoder reads them, normalised by the frequencies `[V]` if asked."""
     raw = params["embedding"]["table"]
     return normalise_embeddings(raw, frequencies) if normalise else raw
+
+
+def read_words(frequencies: Array, normalise: bool, params: Params, ids: Array) -> Array:
+    """The rows `[..., E]` of `read_table` for ids `[...]`, without the rest of it."""
+    raw = params["embedding"]["table"]
+    return normalise_words(raw[ids], raw, frequencies) if normalise else raw[ids]
 
 
 def dropout(x: Array, rate: float, key: Array | None, stream: int) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from flax_attnat.config import ModelConfig
 from flax_attnat.models.attention import PairAdditive, PairScaledDot
-from flax_attnat.models.embedding import EmbeddingInit, dropout, initial_table, read_table
+from flax_attnat.models.embedding import EmbeddingInit, dropout, initial_table, read_table, read_words
 from flax_attnat.models.encoders import build_encoder, uniform
 from flax_attnat.models.model import Model, absent_logit
 from flax_attnat.perturbation.geometry import masked_softmax
@@ -70,7 +70,8 @@ def build_pair(
     encoder = build_encoder(config.encoder, config.hidden_size)
     attention: nn.Module = {"additive": PairAdditive, "scaled_dot": PairScaledDot}[config.attention]()
     readout = Readout(classes)
-    table = functools.partial(read_table, jnp.asarray(words.frequencies, jnp.float32), normalise)
+    frequencies = jnp.asarray(words.frequencies, jnp.float32)
+    table = functools.partial(read_table, frequencies, normalise)
     named = None if entity_classes is None else jnp.asarray(entity_classes, jnp.int32)
 
     def encode(params: Params, words_BxWxE: Array, batch: Batch) -> Encoded:
@@ -94,7 +95,7 @@ def build_pair(
 
     init = functools.partial(_init_params, encoder, attention, readout, words, config)
     tokens = functools.partial(_tokens, perturb == "both")
-    embed = functools.partial(_embed, table, config.dropout)
+    embed = functools.partial(_embed, functools.partial(read_words, frequencies, normalise), config.dropout)
     return Model(init, table, tokens, embed, encode, score, classify)
 
 
@@ -106,12 +107,13 @@ def _tokens(queries: bool, batch: Batch) -> tuple[Array, Array]:
 
 
 def _embed(
-    table: Callable[[Params], Array], rate: float, params: Params, batch: Batch, key: Array | None = None
+    read: Callable[[Params, Array], Array], rate: float, params: Params, batch: Batch, key: Array | None = None
 ) -> Array:
     """Word vectors `[B, T + Q, E]` of passage and query."""
-    vectors = table(params)
+    query, width = _query(batch)[0], batch.tokens.shape[1]
+    vectors = read(params, jnp.concatenate([batch.tokens, query], axis=1))
     # A stream of its own for the query: the padding of the passage does not shift it.
-    both = [dropout(vectors[batch.tokens], rate, key, 0), dropout(vectors[_query(batch)[0]], rate, key, 2)]
+    both = [dropout(vectors[:, :width], rate, key, 0), dropout(vectors[:, width:], rate, key, 2)]
     return jnp.concatenate(both, axis=1)
 
 

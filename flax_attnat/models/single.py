@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from flax_attnat.config import ModelConfig
 from flax_attnat.models.attention import Additive, ScaledDot
-from flax_attnat.models.embedding import EmbeddingInit, dropout, initial_table, read_table
+from flax_attnat.models.embedding import EmbeddingInit, dropout, initial_table, read_table, read_words
 from flax_attnat.models.encoders import build_encoder, uniform
 from flax_attnat.models.model import Model
 from flax_attnat.perturbation.geometry import masked_softmax
@@ -35,7 +35,8 @@ def build_single(config: ModelConfig, words: EmbeddingInit, *, classes: int = 2,
     encoder = build_encoder(config.encoder, config.hidden_size)
     attention: nn.Module = {"additive": Additive, "scaled_dot": ScaledDot}[config.attention]()
     output = nn.Dense(1 if classes == 2 else classes, kernel_init=uniform(features), bias_init=uniform(features))
-    table = functools.partial(read_table, jnp.asarray(words.frequencies, jnp.float32), normalise)
+    frequencies = jnp.asarray(words.frequencies, jnp.float32)
+    table = functools.partial(read_table, frequencies, normalise)
 
     def tokens(batch: Batch) -> tuple[Array, Array]:
         """Word ids `[B, T]` and the mask of real tokens `[B, T]`."""
@@ -43,7 +44,7 @@ def build_single(config: ModelConfig, words: EmbeddingInit, *, classes: int = 2,
 
     def embed(params: Params, batch: Batch, key: Array | None = None) -> Array:
         """Word vectors `[B, T, E]` of a batch."""
-        return dropout(table(params)[batch.tokens], config.dropout, key, 0)
+        return dropout(read_words(frequencies, normalise, params, batch.tokens), config.dropout, key, 0)
 
     def encode(params: Params, words_BxTxE: Array, batch: Batch) -> Encoded:
         """Hidden states `[B, T, H]` and the mask of real tokens `[B, T]`."""
