@@ -15,7 +15,8 @@ Flags:
 Writes index.html, one page that needs no network; tables/ as CSV, Markdown, LaTeX (booktabs) and HTML; figures/ as PNG
 and SVG. Each technique is shown at the setting that is best on dev. Reads what training and launch.evaluate wrote:
 nothing is trained or measured. Texts, and the tables beyond prediction, need what
-`python -m launch.evaluate --workdir=DIR --suite=all` writes. A text takes about 5 kB of the page for three techniques.
+`python -m launch.evaluate --workdir=DIR --suite=all` writes. A text of SST takes about 5 kB of the
+page for three techniques.
 
 Exit codes: 0 done, 2 the results cannot be read or compared.
 """

@@ -201,7 +201,7 @@ def normalise_words(words: Array, table: Array, frequencies: Array | np.ndarray)
     """
     wide = table.astype(wide_dtype(table))
     weight = jnp.asarray(frequencies, wide.dtype)
-    # As products: under vmap XLA's sums over the rows of a table take a hundred times as long on a CPU.
+    # As products: under vmap XLA's sums over the rows of a table take several times as long on a CPU.
     average = functools.partial(jnp.einsum, "v,ve->e", precision=jax.lax.Precision.HIGHEST)
     mean = average(weight, wide)
     variance = average(weight, jnp.square(wide - mean[None, :]))

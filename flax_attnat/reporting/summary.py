@@ -248,7 +248,7 @@ def _suite_table(
 def _cell(lines: Sequence[Line], measure: Measure) -> tuple[str, float | None, str]:
     """The figure of a measure over runs: as text, and the mean of those that are defined."""
     values = [figure_of(line, measure.path) for line in lines]
-    defined = [value for value in values if value is not None]
+    defined = [value for value in values if value is not None and not math.isnan(value)]
     mean = math.fsum(defined) / len(defined) if defined else None
     return mean_sd(values, measure.scale, measure.digits), mean, ""
 

@@ -193,6 +193,8 @@ def test_what_is_not_a_number_counts_as_undefined():
     lines = [*made.every_split(), made.robustness("vanilla"), made.robustness("vanilla", 1, clean_accuracy=math.nan)]
     table = summary.robustness_table([group(lines)], "linf")
     assert cells(table, "vanilla", "radius 0", accuracy="attacked")[0].text == "80.0"
+    table = summary.robustness_table([group([*lines, made.robustness("attention_iat")])], "linf")
+    assert cells(table, "vanilla", "radius 0", accuracy="attacked")[0].bold
 
 
 def test_an_infinite_median_of_some_seeds_is_said():
