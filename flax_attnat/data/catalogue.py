@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 from flax_attnat.data.corpus import Cut
-from flax_attnat.data.source import Source, spaced_words
+from flax_attnat.data.source import Source, spaced_words, story_words
 from flax_attnat.data.text import clean
 
 # A package `flax_attnat.data.NAME` with `source.py` (SOURCE) and `NAME_dataset_builder.py` (Builder) for each.
@@ -31,7 +31,9 @@ def text_rules(name: str) -> tuple[Cut, bool]:
     >>> text_rules("custom")[0]("Isn't it?"), text_rules("cnn")[1]
     (('is', "n't", 'it', '?'), True)
     """
-    if name == "planted" or name.startswith("simulated"):
+    if name.startswith(("babi", "simulated")):
+        return story_words, False
+    if name == "planted":
         return spaced_words, False
     if name == "custom":
         return clean, False

@@ -1,5 +1,6 @@
 """What a dataset's `source.py` says of it: the raw file, how its examples are read, cut into words and split."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -124,6 +125,18 @@ def hold_out(
             f"{share} of {len(rows):,} texts cannot be held out ({str(error).rstrip('.')}). Check the raw file and the"
             " length filter (config.data.min_length, max_length)."
         ) from error
+
+
+def story_words(text: str) -> tuple[str, ...]:
+    """The words of a story or question that somebody typed, as bAbI's texts have them: the last full stop is no word.
+
+    >>> story_words("Mary moved to the bathroom. John left."), story_words("Where is Mary?")
+    (('Mary', 'moved', 'to', 'the', 'bathroom', '.', 'John', 'left'), ('Where', 'is', 'Mary'))
+    """
+    words = re.sub(r"[.?!](?=\s|$)", r" \g<0> ", text).split()
+    while words and words[-1] in (".", "?", "!"):
+        words.pop()
+    return tuple(words)
 
 
 def spaced_words(text: str) -> tuple[str, ...]:
