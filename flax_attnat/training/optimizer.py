@@ -1,7 +1,8 @@
 """torch.optim.Adam(amsgrad=True, weight_decay=...) as an optax chain, with the parameter groups of the paper."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,9 @@ class AmsgradState(NamedTuple):
     nu_max: Params
 
 
-def scale_by_torch_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+def scale_by_torch_amsgrad(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformationExtraArgs:
     """Adam with amsgrad as torch computes it: the maximum is taken before the bias correction.
 
     `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`, `vmax = max(vmax, v)`,
@@ -41,7 +44,8 @@ def scale_by_torch_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
       eps: added to the denominator.
 
     Returns:
-      An optax transformation; its state is `AmsgradState`.
+      An optax transformation; its state is `AmsgradState`. Its update takes `good`, a bool scalar: where it is false the
+      state stays as it was, whatever the gradient.
 
     Source: Reddi et al. 2018, algorithm 2, in the order of operations of torch.optim.Adam.
 
@@ -57,26 +61,45 @@ def scale_by_torch_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
         moments = [jax.tree.map(jnp.zeros_like, params) for _ in range(3)]
         return AmsgradState(jnp.zeros((), jnp.int32), *moments)
 
-    def update(grads: Params, state: AmsgradState, params: Params | None = None) -> tuple[Params, AmsgradState]:
+    def update(
+        grads: Params, state: AmsgradState, params: Params | None = None, *, good: Array | bool = True, **_: Any
+    ) -> tuple[Params, AmsgradState]:
         """Update direction (to be scaled by minus the learning rate) and the next state."""
         step = state.step + 1
         steps = step.astype(jnp.float32)
         # 1 - b^t through expm1: in float32 the subtraction would lose five digits of 1 - 0.999.
         correction1 = -jnp.expm1(steps * math.log(b1))
         correction2 = -jnp.expm1(steps * math.log(b2))
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads)
-        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
+
+        def pass_over(function: Callable[..., Array], old: Params, *others: Params) -> Params:
+            """One pass over a moment: `function` of its leaves, or the old ones."""
+            return computed_once(
+                jax.tree.map(lambda leaf, *more: jnp.where(good, function(leaf, *more), leaf), old, *others)
+            )
+
+        grads = computed_once(grads)
+        mu = pass_over(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = pass_over(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads)
+        nu_max = pass_over(jnp.maximum, state.nu_max, nu)
         root = jnp.sqrt(correction2)
         updates = jax.tree.map(lambda m, v: (m / correction1) / (jnp.sqrt(v) / root + eps), mu, nu_max)
-        return updates, AmsgradState(step, mu, nu, nu_max)
+        return updates, AmsgradState(jnp.where(good, step, state.step), mu, nu, nu_max)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def computed_once(tree: Params) -> Params:
+    """The same arrays; on a CPU XLA writes them to memory here, and does not compute them again in whatever reads them.
+
+    XLA fuses element-wise work into each of its readers: the moments would be computed up to three times, from all that
+    they depend on, and the update is bound by memory. A GPU's or a TPU's compiler writes several outputs in one pass.
+    """
+    return jax.lax.platform_dependent(tree, cpu=jax.lax.optimization_barrier, default=lambda same: same)
 
 
 def build_optimizer(
     config: OptimizerConfig, learning_rate: Scalar, weight_decay: Scalar
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """The whole chain: L2 added to the gradient, amsgrad, minus the learning rate.
 
     The L2 term goes to the encoder and the output, to the embedding table unless `decay_embedding` is off, and to the

@@ -82,23 +82,19 @@ def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep
         step_key = jax.random.fold_in(key, state.step)
         gradient = jax.value_and_grad(objective, has_aux=True)
         (loss, sums), grads = gradient(state.params, batch, hparams, step_key, neighbours)
-        optimizer = build_optimizer(config, hparams.learning_rate, hparams.weight_decay)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-
         loss_ok = jnp.isfinite(loss)
         grads_ok = jnp.stack([jnp.all(jnp.abs(g) <= LARGEST_GRADIENT) for g in jax.tree.leaves(grads)]).all()
         running = state.frozen_step < 0
         good = running & loss_ok & grads_ok
 
-        def keep(new: Params, old: Params) -> Params:
-            """The new tree if the step was good, else the old one."""
-            return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+        optimizer = build_optimizer(config, hparams.learning_rate, hparams.weight_decay)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, good=good)
+        params = optax.apply_updates(state.params, updates)
 
         stopped = running & ~good
         state = state._replace(
-            params=keep(params, state.params),
-            opt_state=keep(opt_state, state.opt_state),
+            params=jax.tree.map(lambda new, old: jnp.where(good, new, old), params, state.params),
+            opt_state=opt_state,
             step=jnp.where(good, state.step + 1, state.step),
             frozen_step=jnp.where(stopped, state.step, state.frozen_step),
             frozen_reason=jnp.where(stopped, jnp.where(loss_ok, 2, 1), state.frozen_reason),
