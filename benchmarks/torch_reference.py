@@ -52,7 +52,7 @@ class Classifier(torch.nn.Module):
             self.output.bias.copy_(_tensor(output["bias"]))
 
     def forward(self, tokens: torch.Tensor, lengths: torch.Tensor, delta: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits `[B]`, with a delta `[B, T]` on the scores."""
+        """Logits `[B]`, with a delta `[B, T]` on the scores; the lengths are on the CPU, where packing reads them."""
         packed = torch.nn.utils.rnn.pack_padded_sequence(
             self.embedding(tokens), lengths, batch_first=True, enforce_sorted=False
         )
@@ -60,13 +60,16 @@ class Classifier(torch.nn.Module):
             self.encoder(packed)[0], batch_first=True, total_length=tokens.shape[1]
         )
         scores = self.outer(torch.tanh(self.inner(states)))[..., 0]
-        mask = torch.arange(tokens.shape[1])[None, :] < lengths[:, None]
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        mask = places[None, :] < lengths.to(tokens.device)[:, None]
         moved = scores if delta is None else scores + delta
         attention = torch.softmax(moved.masked_fill(~mask, -torch.inf), dim=-1)
         return self.output(torch.einsum("bt,bth->bh", attention, states))[:, 0]
 
 
-def build_peer(sizes: Sizes, params: Any, epsilon: float, *, compiled: bool = False) -> Callable[..., torch.Tensor]:
+def build_peer(
+    sizes: Sizes, params: Any, epsilon: float, *, compiled: bool = False, device: str = "cpu"
+) -> Callable[..., torch.Tensor]:
     """A step of attention AT: `step(tokens, lengths, labels) -> loss`, which changes the model that it holds.
 
     Args:
@@ -74,12 +77,14 @@ def build_peer(sizes: Sizes, params: Any, epsilon: float, *, compiled: bool = Fa
       params: our parameters of one run, to start from.
       epsilon: norm of the perturbation.
       compiled: whether the forward passes go through torch.compile.
+      device: where the model is; on "cuda" the LSTM is cuDNN's and the optimiser torch's fused one.
     """
-    model = Classifier(sizes, params)
+    model = Classifier(sizes, params).to(device)
     attention = [*model.inner.parameters(), *model.outer.parameters()]
     others = [p for p in model.parameters() if p.requires_grad and not any(p is of for of in attention)]
     groups = [{"params": others, "weight_decay": 1e-5}, {"params": attention, "weight_decay": 0.0}]
-    optimizer = torch.optim.Adam(groups, lr=1e-3, amsgrad=True)
+    fused = True if torch.device(device).type == "cuda" else None
+    optimizer = torch.optim.Adam(groups, lr=1e-3, amsgrad=True, fused=fused)
     forward = torch.compile(model) if compiled else model
     losses = torch.nn.BCEWithLogitsLoss()
 
@@ -88,7 +93,7 @@ def build_peer(sizes: Sizes, params: Any, epsilon: float, *, compiled: bool = Fa
         optimizer.zero_grad(set_to_none=True)
         clean = losses(forward(tokens, lengths), labels)
         # The gradient of the scores is that of a delta at zero, which compiled programs can give too.
-        zero = torch.zeros(tokens.shape, requires_grad=True)
+        zero = torch.zeros(tokens.shape, device=tokens.device, requires_grad=True)
         (gradient,) = torch.autograd.grad(losses(forward(tokens, lengths, zero), labels), zero)
         norm = gradient.norm(dim=-1, keepdim=True)
         delta = torch.where(norm > 0, epsilon * gradient / norm, 0.0)
@@ -100,11 +105,15 @@ def build_peer(sizes: Sizes, params: Any, epsilon: float, *, compiled: bool = Fa
     return step
 
 
-def batches(texts: Texts) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """The batches of texts in their order, as tensors."""
+def batches(texts: Texts, device: str = "cpu") -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """The batches of texts in their order, as tensors on a device, the lengths on the CPU."""
     columns = texts.bucket.tokens, texts.bucket.lengths, np.asarray(texts.bucket.labels, np.float32)
     return [
-        (_tensor(columns[0][rows]).long(), _tensor(columns[1][rows]).long(), _tensor(columns[2][rows]))
+        (
+            _tensor(columns[0][rows]).long().to(device),
+            _tensor(columns[1][rows]).long(),
+            _tensor(columns[2][rows]).to(device),
+        )
         for rows in np.asarray(texts.rows)[0]
     ]
 

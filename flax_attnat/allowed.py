@@ -70,6 +70,7 @@ _RANGES = {
     "training.save_every_minutes": (0, math.inf),
     "population.max_runs": (0, math.inf),
     "population.data_shards": (1, math.inf),
+    "population.runs_together": (0, math.inf),
 }
 
 

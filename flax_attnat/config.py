@@ -148,10 +148,13 @@ class PopulationConfig:
     Attributes:
       max_runs: at most so many runs in one program; 0: as many as the memory of the devices holds.
       data_shards: devices that share each batch, for a model too large for one; the other devices share the runs.
+      runs_together: so many runs of a device advance step by step together, then the next; 0: one after another on a
+        CPU, all together on a GPU or TPU. The largest number up to this that divides the runs counts.
     """
 
     max_runs: int = 0
     data_shards: int = 1
+    runs_together: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,7 +188,8 @@ class Config:
 
 # Where files lie, and what no result depends on: free to differ between a workdir and the command that resumes it.
 _PLACES = ("data.raw_dir", "data.data_dir")
-LOCATION_FIELDS = (*_PLACES, "training.save_every_minutes", "population.max_runs", "population.data_shards")
+_SHARES = ("population.max_runs", "population.data_shards", "population.runs_together")
+LOCATION_FIELDS = (*_PLACES, "training.save_every_minutes", *_SHARES)
 
 
 def default_config() -> ml_collections.ConfigDict:

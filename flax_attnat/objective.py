@@ -17,7 +17,7 @@ from flax_attnat.allowed import PLAIN
 from flax_attnat.config import Config, OptimizerConfig
 from flax_attnat.models.model import Model, absent_logit
 from flax_attnat.perturbation.attention import attention_at, attention_iat, random_perturbation
-from flax_attnat.perturbation.loss import Aux, adversarial_loss
+from flax_attnat.perturbation.loss import Aux, adversarial_loss, weighed
 from flax_attnat.perturbation.word import word_at, word_iat
 from flax_attnat.typing import Array, Batch, Encoded, LossFn, Params
 
@@ -102,6 +102,12 @@ def build_objective(config: Config, model: Model, pos_weight: float = 1.0) -> Ob
 
     Source: Kitada & Iyatomi 2021, section 3; the sources of the baselines stand with their perturbations.
     """
+    build = _word_objective if config.technique.startswith("word_") else _attention_objective
+    return build(config, model, pos_weight)
+
+
+def _attention_objective(config: Config, model: Model, pos_weight: float) -> Objective:
+    """The objective of the plain techniques and of those that perturb scores: the encoder runs once."""
     name = config.technique
 
     def objective(
@@ -111,7 +117,7 @@ def build_objective(config: Config, model: Model, pos_weight: float = 1.0) -> Ob
         dropout_key, noise_key = (jax.random.fold_in(key, stream) for stream in (0, 1))
         epsilon = hparams.epsilon
 
-        def attention_delta(loss_fn: LossFn, scores: Array, mask: Array) -> Array:
+        def perturb(loss_fn: LossFn, scores: Array, mask: Array) -> Array:
             """Perturbation of the scores `[B, T]`."""
             if name == "attention_rp":
                 return random_perturbation(noise_key, scores, mask, epsilon)
@@ -119,26 +125,82 @@ def build_objective(config: Config, model: Model, pos_weight: float = 1.0) -> Ob
                 return attention_at(loss_fn, scores, mask, epsilon)
             return attention_iat(loss_fn, scores, mask, epsilon, reading=config.reading)
 
-        def word_delta(loss_fn: LossFn, words: Array, mask: Array) -> Array:
-            """Perturbation of the word vectors `[B, W, E]`."""
-            if name == "word_at":
-                return word_at(loss_fn, words, mask, epsilon)
-            assert neighbours is not None
-            table, ids = jax.lax.stop_gradient(model.table(params)), neighbours[model.tokens(batch)[0]]
-            return word_iat(loss_fn, words, table, ids, mask, epsilon, per_word=config.word.per_word)
-
-        on_words = name.startswith("word_")
-        parts = (_word_parts if on_words else _attention_parts)(model, params, batch, dropout_key, pos_weight)
+        parts = _attention_parts(model, params, batch, dropout_key, pos_weight)
         if name in PLAIN:
             losses, aux = _plain_losses(parts)
         else:
-            perturb = word_delta if on_words else attention_delta
             losses, aux = _adversarial_losses(parts, perturb, hparams.adversarial_weight)
-        total, rows = jnp.sum(batch.weight * losses), jnp.sum(batch.weight)
-        columns = (jnp.sum(batch.weight * column) for column in aux)
-        return total / jnp.maximum(rows, 1), StepSums(rows, total, *columns)
+        return _mean(losses, aux, batch.weight)
 
     return objective
+
+
+def _word_objective(config: Config, model: Model, pos_weight: float) -> Objective:
+    """The objective of the techniques that perturb words: the encoder runs, forward and back, once for each loss.
+
+    One differentiation of the clean loss gives its gradient to the parameters and the one to the words, which the
+    perturbation follows. JAX would differentiate the objective as a whole and run the encoder three times, so its
+    gradient is defined here; it is computed with the value.
+    """
+
+    def perturb(
+        params: Params, batch: Batch, epsilon: Array, words: Array, gradient: Array, ids: Array | None
+    ) -> Array:
+        """Perturbation of the word vectors `[B, W, E]` from the gradient to them; neighbours' `ids` `[V, K]`."""
+        tokens, mask = model.tokens(batch)
+
+        def linear(delta: Array) -> Array:
+            """A loss `[B]` whose gradient is the one at hand."""
+            return jnp.sum(gradient * delta, axis=(1, 2))
+
+        if config.technique == "word_at":
+            return word_at(linear, words, mask, epsilon)
+        assert ids is not None
+        return word_iat(linear, words, model.table(params), ids[tokens], mask, epsilon, per_word=config.word.per_word)
+
+    def value_and_gradient(
+        params: Params, batch: Batch, hparams: Hparams, key: Array, neighbours: Array | None
+    ) -> tuple[tuple[Array, StepSums], Params]:
+        """What the objective returns, and its gradient to the parameters."""
+        dropout_key = jax.random.fold_in(key, 0)
+        words, to_table = jax.vjp(lambda p: model.embed(p, batch, dropout_key), params)
+        others = {name: group for name, group in params.items() if name != "embedding"}
+
+        def mean_loss(others: Params, words: Array) -> tuple[Array, Array]:
+            """Mean over real rows, and losses `[B]`, of word vectors `[B, W, E]`."""
+            losses = _word_losses(model, others, words, batch, dropout_key, pos_weight)
+            return jnp.sum(batch.weight * losses) / jnp.maximum(jnp.sum(batch.weight), 1), losses
+
+        differentiate = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
+        (_, clean), (others_clean, words_clean) = differentiate(others, words)
+        delta = perturb(params, batch, hparams.epsilon, words, words_clean, neighbours)
+        (_, adversarial), (others_moved, words_moved) = differentiate(others, words + delta)
+        weight = hparams.adversarial_weight
+        gradient, moved = jax.tree.map(
+            lambda a, b: a + weight * b, (others_clean, words_clean), (others_moved, words_moved)
+        )
+        total = {**gradient, "embedding": to_table(moved)[0]["embedding"]}
+        return _mean(*weighed(clean, adversarial, delta, weight), batch.weight), total
+
+    @jax.custom_vjp
+    def objective(
+        params: Params, batch: Batch, hparams: Hparams, key: Array, neighbours: Array | None = None
+    ) -> tuple[Array, StepSums]:
+        """Mean loss over real rows (scalar), and the sums it came from."""
+        return value_and_gradient(params, batch, hparams, key, neighbours)[0]
+
+    def backward(gradient: Params, cotangents: tuple[Array, StepSums]) -> tuple[Params, None, None, None, None]:
+        """The gradient to the parameters; the sums are constants."""
+        return jax.tree.map(lambda g: cotangents[0] * g, gradient), None, None, None, None
+
+    objective.defvjp(value_and_gradient, backward)
+    return objective
+
+
+def _mean(losses: Array, aux: Aux, weight_B: Array) -> tuple[Array, StepSums]:
+    """Mean of losses `[B]` over the rows of weight 1, and all sums over them."""
+    total, rows = jnp.sum(weight_B * losses), jnp.sum(weight_B)
+    return total / jnp.maximum(rows, 1), StepSums(rows, total, *(jnp.sum(weight_B * column) for column in aux))
 
 
 def adapt_model(technique: str, model: Model) -> Model:
@@ -169,8 +231,8 @@ class LossParts(NamedTuple):
     Attributes:
       losses: `losses(closed, delta) -> [B]`.
       closed: pytree of everything the losses depend on besides the delta; what stands here is computed once per step.
-      like: what the delta is added to: scores `[B, T]` or word vectors `[B, W, E]`.
-      mask: `[B, T]` or `[B, W]`, true where the delta may differ from zero.
+      like: the scores `[B, T]` that the delta is added to.
+      mask: `[B, T]`, true where the delta may differ from zero.
     """
 
     losses: Callable[[Any, Array], Array]
@@ -192,18 +254,11 @@ def _attention_parts(model: Model, params: Params, batch: Batch, key: Array, pos
     return LossParts(losses, (params, encoded, scores), scores, encoded.mask)
 
 
-def _word_parts(model: Model, params: Params, batch: Batch, key: Array, pos_weight: float) -> LossParts:
-    """Loss as a function of a delta on the word vectors `[B, W, E]`: everything after them runs for each delta."""
-    words = model.embed(params, batch, key)
-
-    def losses(closed: Any, delta: Array) -> Array:
-        """Per-example losses `[B]` with `delta` `[B, W, E]` added to the word vectors."""
-        params, words = closed
-        encoded = model.encode(params, words + delta, batch)
-        logits = model.classify(params, encoded, model.score(params, encoded), key)
-        return example_losses(logits, batch.label, pos_weight)
-
-    return LossParts(losses, (params, words), words, model.tokens(batch)[1])
+def _word_losses(model: Model, params: Params, words: Array, batch: Batch, key: Array, pos_weight: float) -> Array:
+    """Losses `[B]` of word vectors `[B, W, E]`; no parameter of the embedding is read."""
+    encoded = model.encode(params, words, batch)
+    logits = model.classify(params, encoded, model.score(params, encoded), key)
+    return example_losses(logits, batch.label, pos_weight)
 
 
 def _plain_losses(parts: LossParts) -> tuple[Array, Aux]:

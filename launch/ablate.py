@@ -48,8 +48,6 @@ def main(argv: Sequence[str]) -> int:
     """Trains what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS | cli.CLUSTER, switches=SWITCHES, config=True)
     config = cli.read_config(values)
-    # A resumed ablation finds its programs here, and techniques that share programs find each other's.
-    cli.keep_programs(cli.open_workdir(values.workdir))
     return run(values, config, lambda console: CohortBoard(console, cohorts(config)), show_tables)
 
 

@@ -126,6 +126,8 @@ def run(values: Any, config: Config, board: Callable[[Console], Board], tables: 
     workdir = cli.open_workdir(values.workdir)
     if values.tensorboard:
         check_scalars(workdir)
+    # What is resumed finds its programs here, and techniques that share programs find each other's.
+    cli.keep_programs(workdir)
     cli.connect(values)
     console = cli.console()
     done = not check_free(workdir, config) and all(is_finished(workdir, cohort) for cohort in cohorts(config))

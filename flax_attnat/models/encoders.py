@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flax_attnat.models.lstm import bilstm
 from flax_attnat.typing import Array
 
 
@@ -26,10 +27,9 @@ def uniform(fan_in: int) -> Callable[..., Array]:
 class BiLSTM(nn.Module):
     """One bidirectional LSTM layer, H = 2 x hidden_size: forward states, then backward states.
 
-    Gates in torch's order: i, f, g, o. One bias per gate, where torch trains two of which only the sum matters. Both
-    directions run in one scan over time, and the input projection is one product outside it. The backward direction
-    reads each row from its last real token: time is reversed, and a state stays as it is (zero at first) while the row
-    is on padding.
+    Gates in torch's order: i, f, g, o. One bias per gate, where torch trains two of which only the sum matters. The
+    backward direction reads each row from its last real token: a state stays as it is (zero at first) while the row is
+    on padding. Gradients are written by hand (`models/lstm.py`): there is no forward-mode derivative.
 
     Attributes:
       hidden_size: units per direction.
@@ -45,28 +45,9 @@ class BiLSTM(nn.Module):
         input_kernel = self.param("input_kernel", init, (2, size, 4 * units))
         recurrent_kernel = self.param("recurrent_kernel", init, (2, units, 4 * units))
         bias = self.param("bias", init, (2, 4 * units))
-
         # Padded words may hold anything; a zero input keeps the projection finite there.
         words = jnp.where(mask_BxT[..., None], words_BxTxE, 0)
-        projected = jnp.einsum("bte,deg->dtbg", words, input_kernel) + bias[:, None, None, :]
-        inputs_TxDxBxG = jnp.stack([projected[0], projected[1, ::-1]], axis=1)
-        real = mask_BxT.T[:, :, None]
-        real_TxDxBx1 = jnp.stack([real, real[::-1]], axis=1)
-
-        def step(carry: tuple[Array, Array], step_input: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
-            """One token in both directions: carry and output are `[2, B, hidden_size]`."""
-            hidden, cell = carry
-            gate_input, is_real = step_input
-            i, f, g, o = jnp.split(gate_input + jnp.einsum("dbh,dhg->dbg", hidden, recurrent_kernel), 4, axis=-1)
-            new_cell = nn.sigmoid(f) * cell + nn.sigmoid(i) * jnp.tanh(g)
-            new_hidden = nn.sigmoid(o) * jnp.tanh(new_cell)
-            hidden, cell = jnp.where(is_real, new_hidden, hidden), jnp.where(is_real, new_cell, cell)
-            return (hidden, cell), hidden
-
-        zeros = jnp.zeros((2, words.shape[0], units), words.dtype)
-        _, states_TxDxBxH = jax.lax.scan(step, (zeros, zeros), (inputs_TxDxBxG, real_TxDxBx1))
-        both = jnp.concatenate([states_TxDxBxH[:, 0], states_TxDxBxH[::-1, 1]], axis=-1)
-        return jnp.where(mask_BxT[..., None], jnp.moveaxis(both, 0, 1), 0)
+        return jnp.where(mask_BxT[..., None], bilstm(words, mask_BxT, input_kernel, recurrent_kernel, bias), 0)
 
 
 class CNN(nn.Module):

@@ -56,8 +56,11 @@ def adversarial_loss(
     >>> loss, aux.raised
     (Array([4.], dtype=float32), Array([1.], dtype=float32))
     """
-    clean = loss_fn(jnp.zeros_like(delta))
-    adversarial = loss_fn(delta)
+    return weighed(loss_fn(jnp.zeros_like(delta)), loss_fn(delta), delta, weight)
+
+
+def weighed(clean: Array, adversarial: Array, delta: Array, weight: Scalar) -> tuple[Array, Aux]:
+    """`adversarial_loss` of the two losses `[B]` at 0 and at the delta `[B, *rest]`."""
     wide = jax.lax.stop_gradient(delta).astype(wide_dtype(delta))
     norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=tuple(range(1, delta.ndim))))
     loss = clean + jnp.asarray(weight, clean.dtype) * adversarial

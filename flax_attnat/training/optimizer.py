@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flax_attnat.compiled import computed_once
 from flax_attnat.config import OptimizerConfig
 from flax_attnat.typing import Array, Params, Scalar
 
@@ -44,8 +45,8 @@ def scale_by_torch_amsgrad(
       eps: added to the denominator.
 
     Returns:
-      An optax transformation; its state is `AmsgradState`. Its update takes `good`, a bool scalar: where it is false the
-      state stays as it was, whatever the gradient.
+      An optax transformation; its state is `AmsgradState`. Its update takes `good`, a bool scalar: where it is false
+      the state stays as it was, whatever the gradient.
 
     Source: Reddi et al. 2018, algorithm 2, in the order of operations of torch.optim.Adam.
 
@@ -86,15 +87,6 @@ def scale_by_torch_amsgrad(
         return updates, AmsgradState(jnp.where(good, step, state.step), mu, nu, nu_max)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def computed_once(tree: Params) -> Params:
-    """The same arrays; on a CPU XLA writes them to memory here, and does not compute them again in whatever reads them.
-
-    XLA fuses element-wise work into each of its readers: the moments would be computed up to three times, from all that
-    they depend on, and the update is bound by memory. A GPU's or a TPU's compiler writes several outputs in one pass.
-    """
-    return jax.lax.platform_dependent(tree, cpu=jax.lax.optimization_barrier, default=lambda same: same)
 
 
 def build_optimizer(

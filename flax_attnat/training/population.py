@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from flax_attnat.compiled import compiler_options
 from flax_attnat.config import Config, OptimizerConfig
 from flax_attnat.data.batches import Bucket, gather
 from flax_attnat.models.model import Model, probabilities
@@ -69,15 +70,17 @@ def build_population(
     reads_neighbours = config.technique == "word_iat"
     optimizer = adapt_optimizer(config.technique, config.optimizer)
     train_step = build_train_step(objective, optimizer)
-    step = jax.vmap(train_step, in_axes=(0, 0, 0, 0, 0 if reads_neighbours else None))
     run, all_ = BY_RUN, WHOLE
+    platform = mesh.devices.flat[0].platform
 
     def compiled(function: Callable, *specs: object, donate: tuple[int, ...] = ()) -> Callable:
         """`function` over the runs of the mesh, to be compiled at its first call."""
-        return jax.jit(over_runs(function, mesh, *specs), donate_argnums=donate)  # type: ignore[arg-type]
+        shared = over_runs(function, mesh, *specs)  # type: ignore[arg-type]
+        return jax.jit(shared, donate_argnums=donate, compiler_options=compiler_options(platform))
 
     refresh = functools.partial(_refresh, model, config.word.neighbours, valid_words)
-    chunk = functools.partial(_run_chunk, step, mesh)
+    together = config.population.runs_together or (1 if platform == "cpu" else None)
+    chunk = in_groups(functools.partial(_run_chunk, train_step, mesh), together)
     return Population(
         init=compiled(functools.partial(_init, model, optimizer), run),
         run_chunk=compiled(chunk, run, run, all_, run, all_, all_, run, run, run, donate=(0, 1)),
@@ -93,29 +96,75 @@ def _init(model: Model, config: OptimizerConfig, seeds: Array) -> TrainState:
 
 
 def _run_chunk(
-    population_step: TrainStep,
+    train_step: TrainStep,
     mesh: Mesh,
-    states: TrainState,
-    sums: StepSums,
     bucket: Bucket,
-    rows: Array,
-    first: Array,
-    steps: Array,
-    hparams: Hparams,
-    seeds: Array,
-    neighbours: Array | None,
+    span: tuple[Array, Array],
+    carry: tuple[TrainState, StepSums],
+    given: tuple[Array, Hparams, Array, Array | None],
 ) -> tuple[TrainState, StepSums]:
-    """The batches `first` to `first + steps` of `rows` `[R, S, B]`, one after another, for R runs."""
+    """A span (first batch, number) of the batches of `given` rows `[R, S, B]`, one after another, for R runs."""
+    rows, hparams, seeds, neighbours = given
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
+    fixed = (hparams, keys, neighbours)
+    # A run by itself has no axis R: a CPU's compiler does better without.
+    alone = seeds.shape[0] == 1
+    if alone:
+        carry, rows, fixed = jax.tree.map(lambda x: x[0], (carry, rows, fixed))
+    each = (lambda function, in_axes=0: function) if alone else jax.vmap
 
     def one(step: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
         """One step of all runs; a batch is a gather on the device."""
         states, sums = carry
-        batch = share_batch(mesh, jax.vmap(gather, in_axes=(None, 0))(bucket, rows[:, step]), axis=1)
-        states, new = population_step(states, batch, hparams, keys, neighbours)
+        batch = each(gather, in_axes=(None, 0))(bucket, rows[step] if alone else rows[:, step])
+        batch = share_batch(mesh, batch, axis=0 if alone else 1)
+        states, new = each(train_step)(states, batch, *fixed)
         return states, jax.tree.map(jnp.add, sums, new)
 
-    return jax.lax.fori_loop(first, first + steps, one, (states, sums))
+    first, steps = span
+    carry = jax.lax.fori_loop(first, first + steps, one, carry)
+    return jax.tree.map(lambda x: x[None], carry) if alone else carry
+
+
+def in_groups(chunk: Callable, together: int | None) -> Callable:
+    """`run_chunk` of all runs, so many together and then the next so many; None: all at once.
+
+    A group's state is read and written once for all steps of a chunk. On a CPU one run fills the cores, and its state
+    the cache: runs side by side would only read more memory in each step.
+    """
+
+    def run_chunk(
+        states: TrainState,
+        sums: StepSums,
+        bucket: Bucket,
+        rows: Array,
+        first: Array,
+        steps: Array,
+        hparams: Hparams,
+        seeds: Array,
+        neighbours: Array | None,
+    ) -> tuple[TrainState, StepSums]:
+        """States and sums of R runs after the batches `first` to `first + steps` of `rows` `[R, S, B]`."""
+        # What no step reads stays where it is.
+        best, light = states.best_params, states._replace(best_params=None)
+        carry, given, span = (light, sums), (rows, hparams, seeds, neighbours), (first, steps)
+        runs = seeds.shape[0]
+        size = max(k for k in range(1, min(together or runs, runs) + 1) if runs % k == 0)
+
+        def group(number: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
+            """The carry after the chunk of one group."""
+            at = number * size
+            mine, theirs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, at, size), (carry, given))
+            new = chunk(bucket, span, mine, theirs)
+            return jax.tree.map(lambda x, part: jax.lax.dynamic_update_slice_in_dim(x, part, at, 0), carry, new)
+
+        if size == runs:
+            states, sums = chunk(bucket, span, carry, given)
+        else:
+            states, sums = jax.lax.fori_loop(0, runs // size, group, carry)
+        return states._replace(best_params=best), sums
+
+    return run_chunk
 
 
 def _refresh(model: Model, k: int, valid_words: np.ndarray, params: Params) -> Array:
