@@ -7,6 +7,7 @@ Flags:
   --tokens=T[,T]   widths (default 20,60,200)
   --times=N        turns of which the median counts (default 9); a turn is ten steps of each
   --runs=R         runs of the population (default 16; 0 for none)
+  --only=NAME[;NAME]  of what is listed, these and vanilla only
   --json=FILE      writes the figures too
 
 B = 32, H = 128, E = 300, V = 13,824, random texts of T / 2 to T words. All are measured in turn in one process, so that
@@ -30,16 +31,25 @@ from benchmarks.work import Sizes, build_ours, medians, random_texts, ratios, re
 TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at")
 
 
-def measure(sizes: Sizes, runs: int, times: int) -> dict[str, float]:
+def measure(sizes: Sizes, runs: int, times: int, only: Sequence[str] = ()) -> dict[str, float]:
     """Median seconds of a step by name; of a population, seconds of a step of one of its runs."""
-    calls: dict[str, Callable[[], None]] = {name: repeat(build_ours(name, sizes)) for name in TECHNIQUES}
-    calls["word_at, not normalised"] = repeat(build_ours("word_at", sizes, word=_not_normalised()))
+    builders: dict[str, Callable[[], Callable[[], None]]] = {
+        name: functools.partial(_ours, name, sizes) for name in TECHNIQUES
+    }
+    builders["word_at, not normalised"] = functools.partial(_ours, "word_at", sizes, word=_not_normalised())
     if runs:
-        calls[f"attention_at, {runs} runs"] = repeat(build_ours("attention_at", sizes, runs))
+        builders[f"attention_at, {runs} runs"] = functools.partial(_ours, "attention_at", sizes, runs)
     if importlib.util.find_spec("torch"):
-        calls |= {f"PyTorch{', compiled' if compiled else ''}": _peer(sizes, compiled) for compiled in (False, True)}
+        builders["PyTorch"] = functools.partial(_peer, sizes, False)
+        builders["PyTorch, compiled"] = functools.partial(_peer, sizes, True)
+    calls = {name: build() for name, build in builders.items() if not only or name in ("vanilla", *only)}
     seconds = {name: value / sizes.batches for name, value in medians(calls, times).items()}
     return {name: value / (runs if name.endswith("runs") else 1) for name, value in seconds.items()}
+
+
+def _ours(technique: str, sizes: Sizes, runs: int = 1, **fields: Any) -> Callable[[], None]:
+    """S steps of ours."""
+    return repeat(build_ours(technique, sizes, runs, **fields))
 
 
 def _not_normalised() -> Any:
@@ -70,18 +80,18 @@ def _run(step: Callable[..., Any], given: Sequence[Any]) -> None:
 def compared(seconds: dict[str, float]) -> dict[str, float]:
     """The ratios that are worth a look, larger than 1 where the first is slower."""
     pairs = [(name, "vanilla") for name in seconds if name in TECHNIQUES[1:] or name.startswith("word_at,")]
-    pairs += [(name, "attention_at") for name in seconds if name.endswith("runs")]
-    pairs += [(name, "attention_at") for name in seconds if name.startswith("PyTorch")]
-    return ratios(seconds, pairs)
+    pairs += [(name, "attention_at") for name in seconds if name.endswith("runs") or name.startswith("PyTorch")]
+    return ratios(seconds, [pair for pair in pairs if set(pair) <= set(seconds)])
 
 
 def main(argv: Sequence[str]) -> int:
     """Measures and prints."""
     flags = dict(argument.removeprefix("--").split("=", 1) for argument in argv[1:])
     runs, times = int(flags.get("runs", 16)), int(flags.get("times", 9))
+    only = [name.strip() for name in flags["only"].split(";")] if "only" in flags else []
     found = []
     for tokens in map(int, flags.get("tokens", "20,60,200").split(",")):
-        seconds = measure(Sizes(tokens=tokens), runs, times)
+        seconds = measure(Sizes(tokens=tokens), runs, times, only)
         found.append({"tokens": tokens, "seconds": seconds, "ratios": compared(seconds)})
         print(f"T = {tokens}")
         for name, value in seconds.items():
