@@ -142,45 +142,7 @@ def _word_objective(config: Config, model: Model, pos_weight: float) -> Objectiv
     perturbation follows. JAX would differentiate the objective as a whole and run the encoder three times, so its
     gradient is defined here; it is computed with the value.
     """
-
-    def perturb(
-        params: Params, batch: Batch, epsilon: Array, words: Array, gradient: Array, ids: Array | None
-    ) -> Array:
-        """Perturbation of the word vectors `[B, W, E]` from the gradient to them; neighbours' `ids` `[V, K]`."""
-        tokens, mask = model.tokens(batch)
-
-        def linear(delta: Array) -> Array:
-            """A loss `[B]` whose gradient is the one at hand."""
-            return jnp.sum(gradient * delta, axis=(1, 2))
-
-        if config.technique == "word_at":
-            return word_at(linear, words, mask, epsilon)
-        assert ids is not None
-        return word_iat(linear, words, model.table(params), ids[tokens], mask, epsilon, per_word=config.word.per_word)
-
-    def value_and_gradient(
-        params: Params, batch: Batch, hparams: Hparams, key: Array, neighbours: Array | None
-    ) -> tuple[tuple[Array, StepSums], Params]:
-        """What the objective returns, and its gradient to the parameters."""
-        dropout_key = jax.random.fold_in(key, 0)
-        words, to_table = jax.vjp(lambda p: model.embed(p, batch, dropout_key), params)
-        others = {name: group for name, group in params.items() if name != "embedding"}
-
-        def mean_loss(others: Params, words: Array) -> tuple[Array, Array]:
-            """Mean over real rows, and losses `[B]`, of word vectors `[B, W, E]`."""
-            losses = _word_losses(model, others, words, batch, dropout_key, pos_weight)
-            return jnp.sum(batch.weight * losses) / jnp.maximum(jnp.sum(batch.weight), 1), losses
-
-        differentiate = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
-        (_, clean), (others_clean, words_clean) = differentiate(others, words)
-        delta = perturb(params, batch, hparams.epsilon, words, words_clean, neighbours)
-        (_, adversarial), (others_moved, words_moved) = differentiate(others, words + delta)
-        weight = hparams.adversarial_weight
-        gradient, moved = jax.tree.map(
-            lambda a, b: a + weight * b, (others_clean, words_clean), (others_moved, words_moved)
-        )
-        total = {**gradient, "embedding": to_table(moved)[0]["embedding"]}
-        return _mean(*weighed(clean, adversarial, delta, weight), batch.weight), total
+    value_and_gradient = functools.partial(_word_gradient, config, model, pos_weight)
 
     @jax.custom_vjp
     def objective(
@@ -195,6 +157,59 @@ def _word_objective(config: Config, model: Model, pos_weight: float) -> Objectiv
 
     objective.defvjp(value_and_gradient, backward)
     return objective
+
+
+def _word_gradient(
+    config: Config,
+    model: Model,
+    pos_weight: float,
+    params: Params,
+    batch: Batch,
+    hparams: Hparams,
+    key: Array,
+    neighbours: Array | None,
+) -> tuple[tuple[Array, StepSums], Params]:
+    """What the objective of a word technique returns, and its gradient to the parameters."""
+    dropout_key, weight = jax.random.fold_in(key, 0), hparams.adversarial_weight
+    words, to_table = jax.vjp(lambda p: model.embed(p, batch, dropout_key), params)
+    others = {name: group for name, group in params.items() if name != "embedding"}
+
+    def mean_loss(others: Params, words: Array) -> tuple[Array, Array]:
+        """Mean over real rows, and losses `[B]`, of word vectors `[B, W, E]`."""
+        losses = _word_losses(model, others, words, batch, dropout_key, pos_weight)
+        return jnp.sum(batch.weight * losses) / jnp.maximum(jnp.sum(batch.weight), 1), losses
+
+    differentiate = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
+    (_, clean), at_clean = differentiate(others, words)
+    delta = _word_delta(config, model, params, batch, hparams.epsilon, words, at_clean[1], neighbours)
+    (_, adversarial), at_moved = differentiate(others, words + delta)
+    of_others, of_words = jax.tree.map(lambda a, b: a + weight * b, at_clean, at_moved)
+    gradient = {**of_others, "embedding": to_table(of_words)[0]["embedding"]}
+    return _mean(*weighed(clean, adversarial, delta, weight), batch.weight), gradient
+
+
+def _word_delta(
+    config: Config,
+    model: Model,
+    params: Params,
+    batch: Batch,
+    epsilon: Array,
+    words: Array,
+    gradient: Array,
+    neighbours: Array | None,
+) -> Array:
+    """Perturbation of the word vectors `[B, W, E]`, from the gradient to them; neighbours `[V, K]`."""
+    tokens, mask = model.tokens(batch)
+
+    def linear(delta: Array) -> Array:
+        """Losses `[B]` whose gradient is the one at hand."""
+        return jnp.sum(gradient * delta, axis=(1, 2))
+
+    if config.technique == "word_at":
+        return word_at(linear, words, mask, epsilon)
+    assert neighbours is not None
+    ids = neighbours[tokens]
+    return word_iat(linear, words, model.table(params), ids, mask, epsilon, per_word=config.word.per_word)
 
 
 def _mean(losses: Array, aux: Aux, weight_B: Array) -> tuple[Array, StepSums]:
