@@ -94,6 +94,12 @@ def check(flat: Mapping[str, Any]) -> None:
             f"four widths; got {flat['model.hidden_size']}."
         )
     _check_files(flat["dataset"], *(flat[f"data.{name}"] for name in ("train", "dev", "test")))
+    whole = [name for name in (*flat["sweep.techniques"], flat["technique"]) if name.startswith("word_")]
+    if flat["optimizer.lazy_embedding"] and whole:
+        raise ConfigError(
+            "config.optimizer.lazy_embedding is not for the word techniques, which read the whole table; got the"
+            f" technique {whole[0]}."
+        )
 
 
 def _check_value(field: str, allowed_as: str, value: Any) -> None:

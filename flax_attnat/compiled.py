@@ -17,9 +17,12 @@ def computed_once(tree: Tree) -> Tree:
     return jax.lax.platform_dependent(tree, cpu=jax.lax.optimization_barrier, default=lambda same: same)
 
 
-def compiler_options(platform: str) -> dict[str, str] | None:
+def compiler_options(platform: str, once: bool = False) -> dict[str, str | int] | None:
     """What the training programs are compiled with on "cpu"; nothing on other platforms.
 
-    Without YNNPACK XLA takes Eigen for its products: as fast on wide ones, faster on those of a recurrent step.
+    Without YNNPACK XLA takes Eigen for its products: as fast on wide ones, faster on those of a recurrent step. A
+    program that runs `once` is compiled with less effort.
     """
-    return {"xla_cpu_experimental_ynn_fusion_type": ""} if platform == "cpu" else None
+    if platform != "cpu":
+        return None
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} | ({"xla_backend_optimization_level": 1} if once else {})

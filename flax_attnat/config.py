@@ -76,12 +76,15 @@ class OptimizerConfig:
       weight_decay: L2 coefficient of the encoder and the output group.
       decay_embedding: whether the embedding table is in the encoder's group (Jain & Wallace) or has no L2.
       decay_attention: L2 on the attention parameters too (pair models); off for single sequences.
+      lazy_embedding: the rows of the embedding table that a batch does not hold keep their values and moments, where
+        Adam would move them on by their momentum and L2. Faster, and other figures. Not for the word techniques.
     """
 
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     decay_embedding: bool = True
     decay_attention: bool = False
+    lazy_embedding: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

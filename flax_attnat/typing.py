@@ -33,6 +33,8 @@ class Batch(NamedTuple):
       weight: `[B]` float32, 1 on real rows and 0 on the rows that fill up a last, short batch.
       query: `[B, Q]` int32 word ids of the query, 0 on padding; None for single sequences.
       query_length: `[B]` int32 number of its real tokens; None for single sequences.
+      places: `[B, W]` int32 rows of the embedding table behind the tokens (and the query), where the table holds only
+        some of the words; None: the ids are the rows.
     """
 
     tokens: Array
@@ -41,6 +43,7 @@ class Batch(NamedTuple):
     weight: Array
     query: Array | None = None
     query_length: Array | None = None
+    places: Array | None = None
 
 
 class Encoded(NamedTuple):

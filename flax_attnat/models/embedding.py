@@ -44,9 +44,10 @@ def read_table(frequencies: Array, normalise: bool, params: Params) -> Array:
     return normalise_embeddings(raw, frequencies) if normalise else raw
 
 
-def read_words(frequencies: Array, normalise: bool, params: Params, ids: Array) -> Array:
-    """The rows `[..., E]` of `read_table` for ids `[...]`, without the rest of it."""
+def read_words(frequencies: Array, normalise: bool, params: Params, ids: Array, places: Array | None = None) -> Array:
+    """The rows `[..., E]` of `read_table` for ids `[...]`, or at `places` `[...]`, without the rest of it."""
     raw = params["embedding"]["table"]
+    ids = ids if places is None else places
     return normalise_words(raw[ids], raw, frequencies) if normalise else raw[ids]
 
 

@@ -107,11 +107,15 @@ def _tokens(queries: bool, batch: Batch) -> tuple[Array, Array]:
 
 
 def _embed(
-    read: Callable[[Params, Array], Array], rate: float, params: Params, batch: Batch, key: Array | None = None
+    read: Callable[[Params, Array, Array | None], Array],
+    rate: float,
+    params: Params,
+    batch: Batch,
+    key: Array | None = None,
 ) -> Array:
     """Word vectors `[B, T + Q, E]` of passage and query."""
     query, width = _query(batch)[0], batch.tokens.shape[1]
-    vectors = read(params, jnp.concatenate([batch.tokens, query], axis=1))
+    vectors = read(params, jnp.concatenate([batch.tokens, query], axis=1), batch.places)
     # A stream of its own for the query: the padding of the passage does not shift it.
     both = [dropout(vectors[:, :width], rate, key, 0), dropout(vectors[:, width:], rate, key, 2)]
     return jnp.concatenate(both, axis=1)

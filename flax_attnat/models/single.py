@@ -44,7 +44,7 @@ def build_single(config: ModelConfig, words: EmbeddingInit, *, classes: int = 2,
 
     def embed(params: Params, batch: Batch, key: Array | None = None) -> Array:
         """Word vectors `[B, T, E]` of a batch."""
-        return dropout(read_words(frequencies, normalise, params, batch.tokens), config.dropout, key, 0)
+        return dropout(read_words(frequencies, normalise, params, batch.tokens, batch.places), config.dropout, key, 0)
 
     def encode(params: Params, words_BxTxE: Array, batch: Batch) -> Encoded:
         """Hidden states `[B, T, H]` and the mask of real tokens `[B, T]`."""

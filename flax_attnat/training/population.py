@@ -19,6 +19,7 @@ from flax_attnat.models.model import Model, probabilities
 from flax_attnat.objective import Hparams, Objective, StepSums, adapt_optimizer
 from flax_attnat.perturbation.word import nearest_neighbours
 from flax_attnat.training.mesh import BY_RUN, WHOLE, over_runs, share_batch
+from flax_attnat.training.rows import on_small_tables, small_table
 from flax_attnat.training.runs import Run
 from flax_attnat.training.step import TrainState, TrainStep, build_train_step, init_state
 from flax_attnat.typing import Array, Batch, Params
@@ -73,16 +74,19 @@ def build_population(
     run, all_ = BY_RUN, WHOLE
     platform = mesh.devices.flat[0].platform
 
-    def compiled(function: Callable, *specs: object, donate: tuple[int, ...] = ()) -> Callable:
-        """`function` over the runs of the mesh, to be compiled at its first call."""
+    def compiled(function: Callable, *specs: object, donate: tuple[int, ...] = (), once: bool = False) -> Callable:
+        """`function` over the runs of the mesh, to be compiled at its first call; `once`: it will be called once."""
         shared = over_runs(function, mesh, *specs)  # type: ignore[arg-type]
-        return jax.jit(shared, donate_argnums=donate, compiler_options=compiler_options(platform))
+        return jax.jit(shared, donate_argnums=donate, compiler_options=compiler_options(platform, once))
 
     refresh = functools.partial(_refresh, model, config.word.neighbours, valid_words)
     together = config.population.runs_together or (1 if platform == "cpu" else None)
-    chunk = in_groups(functools.partial(_run_chunk, train_step, mesh), together)
+    # Word techniques read the whole table. Small tables pay on a CPU; elsewhere a pass over memory is cheap.
+    pays = platform == "cpu" or optimizer.lazy_embedding
+    some_rows = optimizer if pays and not config.technique.startswith("word_") else None
+    chunk = in_groups(functools.partial(_run_chunk, train_step, mesh, model, some_rows), together)
     return Population(
-        init=compiled(functools.partial(_init, model, optimizer), run),
+        init=compiled(functools.partial(_init, model, optimizer), run, once=True),
         run_chunk=compiled(chunk, run, run, all_, run, all_, all_, run, run, run, donate=(0, 1)),
         refresh=compiled(refresh, run) if reads_neighbours else lambda params: None,
         predict=compiled(functools.partial(_predict, model, mesh), run, all_),
@@ -98,6 +102,8 @@ def _init(model: Model, config: OptimizerConfig, seeds: Array) -> TrainState:
 def _run_chunk(
     train_step: TrainStep,
     mesh: Mesh,
+    model: Model,
+    some_rows: OptimizerConfig | None,
     bucket: Bucket,
     span: tuple[Array, Array],
     carry: tuple[TrainState, StepSums],
@@ -111,19 +117,35 @@ def _run_chunk(
     alone = seeds.shape[0] == 1
     if alone:
         carry, rows, fixed = jax.tree.map(lambda x: x[0], (carry, rows, fixed))
+        hparams = fixed[0]
     each = (lambda function, in_axes=0: function) if alone else jax.vmap
 
-    def one(step: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
-        """One step of all runs; a batch is a gather on the device."""
+    def batch_of(rows: Array, places: Array | None) -> Batch:
+        """The batch of rows `[B]`, a gather on the device, with the places `[V]` of its words in a small table."""
+        batch = gather(bucket, rows)
+        return batch if places is None else batch._replace(places=places[model.tokens(batch)[0]])
+
+    def one(places: Array | None, step: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
+        """One step of all runs."""
         states, sums = carry
-        batch = each(gather, in_axes=(None, 0))(bucket, rows[step] if alone else rows[:, step])
+        batch = each(batch_of)(rows[step] if alone else rows[:, step], places)
         batch = share_batch(mesh, batch, axis=0 if alone else 1)
         states, new = each(train_step)(states, batch, *fixed)
         return states, jax.tree.map(jnp.add, sums, new)
 
-    first, steps = span
-    carry = jax.lax.fori_loop(first, first + steps, one, carry)
+    first, last = span[0], span[0] + span[1]
+    words = each(functools.partial(_words, model, bucket))(rows)
+    room = None if some_rows is None else small_table(some_rows, carry[0], words)
+    if some_rows is None or room is None:
+        carry = jax.lax.fori_loop(first, last, functools.partial(one, None), carry)
+    else:
+        carry = on_small_tables(some_rows, room, each, one, words, hparams, carry, (first, last))
     return jax.tree.map(lambda x: x[None], carry) if alone else carry
+
+
+def _words(model: Model, bucket: Bucket, rows: Array) -> Array:
+    """Word ids `[S, B * W]` of batches of rows `[S, B]`."""
+    return model.tokens(gather(bucket, rows.reshape(-1)))[0].reshape(rows.shape[0], -1)
 
 
 def in_groups(chunk: Callable, together: int | None) -> Callable:
