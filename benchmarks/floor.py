@@ -15,11 +15,9 @@ the same process. Parts and step are measured in turn, so that what slows the ma
 matrix and a vector, element-wise work and the reading of words are not in the floor.
 """
 
-import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +26,7 @@ import numpy as np
 
 from benchmarks.formulas import FLOAT, TINY, parameter_bytes
 from benchmarks.gpu import CHAIN, PASSES, chained
-from benchmarks.work import Sizes, build_ours, medians, repeat
+from benchmarks.work import Sizes, build_ours, medians, read_flags, repeat, save_record
 from flax_attnat.compiled import compiler_options
 from flax_attnat.typing import Array
 
@@ -199,16 +197,14 @@ def show(found: Mapping[str, Any]) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Measures and prints."""
-    flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in argv[1:])
+    flags = read_flags(argv)
     small, times = "small" in flags, int(flags.get("times", 5))
     sizes, work = (TINY, SMALL_WORK) if small else (Sizes(), WORK)
     found = []
     for tokens in map(int, flags.get("tokens", str(TINY.tokens) if small else "20,60,200").split(",")):
         found.append(measure(sizes._replace(tokens=tokens), times, work))
         show(found[-1])
-    record = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "times": times, "measured": found}
-    if "json" in flags:
-        Path(flags["json"]).write_text(json.dumps(record, indent=1) + "\n")
+    save_record(flags, {"times": times, "measured": found})
     return 0
 
 

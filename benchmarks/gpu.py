@@ -17,11 +17,9 @@ same GPU. Both multiply in float32, without TF32. Then the time of SST's epsilon
 import functools
 import importlib.metadata
 import importlib.util
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.formulas import FLOAT, TINY, parameter_bytes, step_flops
-from benchmarks.work import Sizes, build_ours, medians, random_texts, repeat
+from benchmarks.work import Sizes, build_ours, medians, random_texts, read_flags, repeat, save_record
 from flax_attnat.training.memory import OUT_OF_MEMORY
 from flax_attnat.training.schedule import CHUNK_STEPS
 
@@ -252,7 +250,7 @@ def measure(plan: Plan, runs: int, times: int) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Measures and prints."""
-    flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in argv[1:])
+    flags = read_flags(argv)
     plan = SMALL if "small" in flags else Plan()
     runs, times = int(flags.get("runs", 2 if "small" in flags else 256)), int(flags.get("times", 5))
     device = jax.devices()[0].device_kind
@@ -267,8 +265,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"{device}, jax {jax.__version__}, torch {torch}, products in {PRECISION}, {plan.sizes}", flush=True)
     with jax.default_matmul_precision("float32"):
         record |= {"sizes": plan.sizes._asdict()} | measure(plan, runs, times)
-    if "json" in flags:
-        Path(flags["json"]).write_text(json.dumps(record, indent=1) + "\n")
+    save_record(flags, record)
     return 0
 
 

@@ -16,7 +16,6 @@ run. Times: B = 32, T = 60, V = 13,824 and R = 1, from which one size at a time 
 least-squares fit log(seconds) = p log(size) + c. Products are in float32, without TF32.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from benchmarks.formulas import TINY, part_bytes
-from benchmarks.work import Sizes, build_ours, medians, random_texts, repeat
+from benchmarks.work import Sizes, build_ours, medians, random_texts, read_flags, repeat, save_record
 from flax_attnat.objective import Hparams
 from flax_attnat.training.mesh import WHOLE, make_mesh
 from flax_attnat.training.population import Population, zero_sums
@@ -184,7 +183,7 @@ def show_growth(growth: Mapping[str, Mapping[str, Any]]) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Measures and prints."""
-    flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in argv[1:])
+    flags = read_flags(argv)
     times, only, wanted = int(flags.get("times", 5)), flags.get("only"), plan(quick="quick" in flags)
     device = jax.devices()[0].device_kind
     sizes = {"base": wanted.base._asdict(), "growth": {name: list(values) for name, values in wanted.growth.items()}}
@@ -200,8 +199,7 @@ def main(argv: Sequence[str]) -> int:
             show_growth(record["growth"])
     if "figure" in flags and "growth" in record:
         draw(record["growth"], Path(flags["figure"]))
-    if "json" in flags:
-        Path(flags["json"]).write_text(json.dumps(record, indent=1) + "\n")
+    save_record(flags, record)
     return 0
 
 

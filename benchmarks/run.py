@@ -11,18 +11,14 @@ Of a population, the time of a step of one of its runs counts. B = 32, H = 128, 
 of benchmarks.floor; without torch (the extra `bench`) the PyTorch peer is left out.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
-
-import jax
 
 from benchmarks import floor
 from benchmarks.gpu import build_peer_call, why_no_peer
-from benchmarks.work import Sizes, build_ours, medians, ratios, repeat
+from benchmarks.work import Sizes, build_ours, medians, ratios, read_flags, repeat, save_record
 
 TECHNIQUES = ("attention_iat", "word_at")  # beside vanilla and attention_at
 PEER = "PyTorch"
@@ -79,7 +75,7 @@ def _build_peer(sizes: Sizes) -> Callable[[], None]:
 
 def main(argv: Sequence[str]) -> int:
     """Measures and prints."""
-    flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in argv[1:])
+    flags = read_flags(argv)
     plan, reason = QUICK if "quick" in flags else Plan(), why_no_peer()
     if reason:
         print(f"{PEER} is left out: {reason}.", flush=True)
@@ -88,9 +84,7 @@ def main(argv: Sequence[str]) -> int:
         found[tokens] = measure(Sizes(tokens=tokens), plan.runs, plan.times, peer=reason is None)
         for name, value in found[tokens].items():
             print(f"T = {tokens:3}  {value:7.2f}  {name}", flush=True)
-    record = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "times": plan.times, "ratios": found}
-    if "json" in flags:
-        Path(flags["json"]).write_text(json.dumps(record, indent=1) + "\n")
+    save_record(flags, {"times": plan.times, "ratios": found})
     return 0
 
 

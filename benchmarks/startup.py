@@ -19,7 +19,6 @@ epoch of `fit` with batches, dev and checkpoint, over its steps alone, timed in 
 """
 
 import functools
-import json
 import os
 import subprocess
 import sys
@@ -31,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.work import read_flags, save_record
 
 ROOT = Path(__file__).parents[1]
 MORE_SECONDS, COLD_SECONDS, WARM_SECONDS, OVER_STEPS = 0.3, 15.0, 6.0, 1.15
@@ -220,7 +221,7 @@ def show(record: Mapping[str, Any]) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Measures and prints."""
-    flags = dict(argument.removeprefix("--").partition("=")[::2] for argument in argv[1:])
+    flags = read_flags(argv)
     times, starts, epochs = (int(flags.get(*flag)) for flag in (("times", 5), ("starts", 3), ("epochs", 4)))
     raw_dir, only = flags.get("raw_dir"), flags.get("only")
     record: dict[str, Any] = {"times": times, "starts": starts, "texts": "planted" if raw_dir is None else "sst"}
@@ -238,8 +239,7 @@ def main(argv: Sequence[str]) -> int:
     record |= {"device": jax.devices()[0].device_kind, "jax": version("jax")}
     print(f"{record['device']}, jax {record['jax']}, texts of {record['texts']}")
     show(record)
-    if "json" in flags:
-        Path(flags["json"]).write_text(json.dumps(record, indent=1) + "\n")
+    save_record(flags, record)
     return 0
 
 

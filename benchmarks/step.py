@@ -16,17 +16,15 @@ ratios mean something; seconds mean little elsewhere. Without torch (the extra `
 
 import functools
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.work import Sizes, build_ours, medians, random_texts, ratios, repeat
+from benchmarks.work import Sizes, build_ours, medians, random_texts, ratios, read_flags, repeat, save_record
 
 TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at")
 
@@ -86,7 +84,7 @@ def compared(seconds: dict[str, float]) -> dict[str, float]:
 
 def main(argv: Sequence[str]) -> int:
     """Measures and prints."""
-    flags = dict(argument.removeprefix("--").split("=", 1) for argument in argv[1:])
+    flags = read_flags(argv)
     runs, times = int(flags.get("runs", 16)), int(flags.get("times", 9))
     only = [name.strip() for name in flags["only"].split(";")] if "only" in flags else []
     found = []
@@ -98,9 +96,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"  {1000 * value:9.2f} ms  {name}")
         for name, value in found[-1]["ratios"].items():
             print(f"  {value:9.2f}     {name}", flush=True)
-    record = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "times": times, "measured": found}
-    if "json" in flags:
-        Path(flags["json"]).write_text(json.dumps(record, indent=1) + "\n")
+    save_record(flags, {"times": times, "measured": found})
     return 0
 
 

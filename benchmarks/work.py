@@ -1,8 +1,10 @@
 """The work that the speed benchmarks share: sizes of SST, random texts, our training program, fair timing."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -150,3 +152,15 @@ def medians(calls: Mapping[str, Callable[[], None]], times: int) -> dict[str, fl
 def ratios(seconds: Mapping[str, float], pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
     """Seconds of the first over seconds of the second, by "first / second"."""
     return {f"{one} / {other}": seconds[one] / seconds[other] for one, other in pairs}
+
+
+def read_flags(argv: Sequence[str]) -> dict[str, str]:
+    """The flags of a command line, `--name=value` or `--name`, by name."""
+    return dict(argument.removeprefix("--").partition("=")[::2] for argument in argv[1:])  # type: ignore[misc]
+
+
+def save_record(flags: Mapping[str, str], measured: Mapping[str, Any]) -> None:
+    """Writes what was measured, and on what, to the file that the flag json names, if it does."""
+    record = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, **measured}
+    if "json" in flags:
+        Path(flags["json"]).write_text(json.dumps(record, indent=1) + "\n")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a virtual environment in .venv, then runs the linter, the type checker and all tests. Arguments go to pytest.
+# Makes a virtual environment in .venv, then runs the linter, the type checker, all tests, and, where no argument says
+# which tests to run, a quick comparison of speeds, for information. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
@@ -7,4 +8,8 @@ make_environment "[test]"
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest -n 2 --dist loadfile --durations=15 "$@"
+.venv/bin/python -m pytest -n 2 --dist loadfile --durations=15 "$@"
+if [ $# -eq 0 ]; then
+  echo "Ratios of speeds, for information:"
+  JAX_PLATFORMS=cpu timeout 600 .venv/bin/python -m benchmarks.run --quick || echo "They could not be measured."
+fi

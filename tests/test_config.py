@@ -190,7 +190,7 @@ SWEPT = {
 def test_round_trip_through_json():
     """Every field at a value that is not its default survives JSON; whole numbers become floats where floats stand."""
     values = {
-        str: lambda field, old: {"technique": "word_iat", "dataset": "sst"}.get(field, old),
+        str: lambda field, old: {"technique": "attention_rp", "dataset": "sst"}.get(field, old),
         bool: lambda field, old: not old,
         int: lambda field, old: 2 * abs(old) or 1,
         float: lambda field, old: old / 2 + 0.1,

@@ -113,7 +113,7 @@ def measure_split(
         np.zeros((runs, total), np.float32),
         labels,
     )
-    for place, here, block in _blocks(trainer, explain, params, split, width):
+    for place, here, block in blocks(trainer, explain, params, split, width):
         parts = fetch(trainer.mesh, (block.probability, block.pearson, jnp.max(block.attention, axis=-1)))
         for array, part in zip(found, parts, strict=False):  # the labels are there
             array[:, place] = part[:runs, here]
@@ -140,7 +140,7 @@ def explain_split(trainer: Trainer, explain: Explain, params: Params, split: str
         data.labels,
         np.array([len(tokens) for tokens in data.tokens], np.int32),
     )
-    for place, here, on_devices in _blocks(trainer, explain, params, split):
+    for place, here, on_devices in blocks(trainer, explain, params, split):
         block = Block(*(part[:runs, here] for part in fetch(trainer.mesh, on_devices)))
         width = block.attention.shape[-1]
         found.probability[:, place] = block.probability
@@ -167,7 +167,7 @@ def build_explain(trainer: Trainer) -> Explain:
     return jax.jit(over_runs(every, trainer.mesh, BY_RUN, WHOLE))
 
 
-def _blocks(
+def blocks(
     trainer: Trainer, explain: Explain, params: Params, split: str, width: int = EVALUATION_ROWS
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Block]]:
     """Places in a split, which rows of a block they are, and what the runs say of its rows; batch by batch."""
