@@ -25,6 +25,7 @@ import jax
 import numpy as np
 
 from benchmarks.work import Sizes, build_ours, medians, random_texts, ratios, read_flags, repeat, save_record
+from flax_attnat.config import OptimizerConfig, WordConfig
 
 TECHNIQUES = ("vanilla", "attention_rp", "attention_at", "attention_iat", "word_at")
 
@@ -34,7 +35,9 @@ def measure(sizes: Sizes, runs: int, times: int, only: Sequence[str] = ()) -> di
     builders: dict[str, Callable[[], Callable[[], None]]] = {
         name: functools.partial(_ours, name, sizes) for name in TECHNIQUES
     }
-    builders["word_at, not normalised"] = functools.partial(_ours, "word_at", sizes, word=_not_normalised())
+    builders["word_at, not normalised"] = functools.partial(_ours, "word_at", sizes, word=WordConfig(normalise=False))
+    lazy = OptimizerConfig(lazy_embedding=True)
+    builders["attention_at, lazy"] = functools.partial(_ours, "attention_at", sizes, optimizer=lazy)
     if runs:
         builders[f"attention_at, {runs} runs"] = functools.partial(_ours, "attention_at", sizes, runs)
     if importlib.util.find_spec("torch"):
@@ -48,13 +51,6 @@ def measure(sizes: Sizes, runs: int, times: int, only: Sequence[str] = ()) -> di
 def _ours(technique: str, sizes: Sizes, runs: int = 1, **fields: Any) -> Callable[[], None]:
     """S steps of ours."""
     return repeat(build_ours(technique, sizes, runs, **fields))
-
-
-def _not_normalised() -> Any:
-    """Options of the word techniques without the normalisation by frequency."""
-    from flax_attnat.config import WordConfig
-
-    return WordConfig(normalise=False)
 
 
 def _peer(sizes: Sizes, compiled: bool) -> Callable[[], None]:
@@ -78,7 +74,8 @@ def _run(step: Callable[..., Any], given: Sequence[Any]) -> None:
 def compared(seconds: dict[str, float]) -> dict[str, float]:
     """The ratios that are worth a look, larger than 1 where the first is slower."""
     pairs = [(name, "vanilla") for name in seconds if name in TECHNIQUES[1:] or name.startswith("word_at,")]
-    pairs += [(name, "attention_at") for name in seconds if name.endswith("runs") or name.startswith("PyTorch")]
+    others = ("runs", "lazy", "PyTorch", "PyTorch, compiled")
+    pairs += [(name, "attention_at") for name in seconds if name.endswith(others)]
     return ratios(seconds, [pair for pair in pairs if set(pair) <= set(seconds)])
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flax_attnat.config import Config, ModelConfig, OptimizerConfig
+from flax_attnat.config import Config, ModelConfig
 from flax_attnat.data.batches import Bucket
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.models.embedding import EmbeddingInit
@@ -94,9 +94,7 @@ def build_ours(technique: str, sizes: Sizes, runs: int = 1, **fields: Any) -> Ou
       fields: of the configuration, `reading` say.
     """
     model_config = ModelConfig(embedding_size=sizes.embedding, hidden_size=sizes.hidden)
-    config = dataclasses.replace(
-        Config(), technique=technique, model=model_config, optimizer=OptimizerConfig(), **fields
-    )
+    config = dataclasses.replace(Config(), technique=technique, model=model_config, **fields)
     weight = 1 / np.arange(1, sizes.vocabulary + 1)
     words = EmbeddingInit(weight / weight.sum())
     normalise = config.word.normalise and technique.startswith("word_")

@@ -36,15 +36,21 @@ def describe(model: Model, params: Params, batch: Batch, *, radii: Sequence[floa
         row = getattr(found, field)
         columns[f"pearson_{name}"] = agreement.pearson(found.attention, row, mask)
         columns[f"kendall_{name}"], columns[f"kendall_p_{name}"] = agreement.kendall(found.attention, row, mask)
-    columns["spread"] = _spread(model, params, batch)
+    columns |= _sizes(model, params, batch)
     certified = robustness.certify_scores(model, params, batch, radii, order=float("inf"))
     return columns if certified is None else columns | {"certified": certified.T}
 
 
-def _spread(model: Model, params: Params, batch: Batch) -> Array:
-    """Standard deviation `[B]` of the attention scores over the real tokens of each text."""
-    encoded = model.encode(params, model.embed(params, batch), batch)
-    return jnp.std(model.score(params, encoded), axis=-1, where=encoded.mask)
+def _sizes(model: Model, params: Params, batch: Batch) -> dict[str, Array]:
+    """How large is what is perturbed, `[B]` each: norm of the scores less their mean, and of the word vectors."""
+    words, perturbed = model.embed(params, batch), model.tokens(batch)[1]
+    encoded = model.encode(params, words, batch)
+    scores, real = model.score(params, encoded), encoded.mask
+    centred = jnp.where(real, scores - jnp.mean(scores, axis=-1, keepdims=True, where=real), 0)
+    return {
+        "score_norm": jnp.sqrt(jnp.sum(jnp.square(centred), axis=-1)),
+        "word_norm": jnp.sqrt(jnp.sum(jnp.square(jnp.where(perturbed[..., None], words, 0)), axis=(1, 2))),
+    }
 
 
 def build_brief(trainer: Trainer) -> Callable[[Params, Batch], dict[str, Array]]:
@@ -76,8 +82,9 @@ def brief_lines(
 
     Returns:
       For each importance `pearson_`, `kendall_` and `significant_` (the share of texts with p <= .05), with
-      `undefined_`, how many texts have no correlation; `spread`, the mean over texts of the standard deviation of
-      their scores; `certified`, the accuracy that no change of the scores within each of `radii` takes away, or None.
+      `undefined_`, how many texts have no correlation; `score_norm` and `word_norm`, the norms of the scores (less
+      their mean) and of the word vectors that a word technique perturbs, in the mean over texts; `certified`, the
+      accuracy that no change of the scores within each of `radii` takes away, or None.
     """
     parts: list[dict[str, np.ndarray]] = []
     for _, here, found in blocks(trainer, brief, params, split, width):
@@ -88,7 +95,7 @@ def brief_lines(
 
 def _line(rows: dict[str, np.ndarray]) -> dict[str, Any]:
     """The means of one run."""
-    line: dict[str, Any] = {"spread": mean_of(rows["spread"]), "certified": None}
+    line: dict[str, Any] = {name: mean_of(rows[name]) for name in ("score_norm", "word_norm")} | {"certified": None}
     for name in KINDS:
         known = rows[f"kendall_p_{name}"][np.isfinite(rows[f"kendall_p_{name}"])]
         line |= {f"{measure}_{name}": mean_of(rows[f"{measure}_{name}"]) for measure in ("pearson", "kendall")}

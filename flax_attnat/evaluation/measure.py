@@ -1,7 +1,7 @@
 """Measures trained runs on one split: one line of `results.jsonl` per run, and the per-instance arrays behind it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +73,8 @@ class Block(NamedTuple):
     importance: Array
     pearson: Array
 
+
+Said = TypeVar("Said")
 
 Explain = Callable[[Params, Batch], Block]
 """`explain(params, batch)`: R on every leaf of the parameters; compiled once per width of the batch."""
@@ -168,8 +170,8 @@ def build_explain(trainer: Trainer) -> Explain:
 
 
 def blocks(
-    trainer: Trainer, explain: Explain, params: Params, split: str, width: int = EVALUATION_ROWS
-) -> Iterator[tuple[np.ndarray, np.ndarray, Block]]:
+    trainer: Trainer, explain: Callable[[Params, Batch], Said], params: Params, split: str, width: int = EVALUATION_ROWS
+) -> Iterator[tuple[np.ndarray, np.ndarray, Said]]:
     """Places in a split, which rows of a block they are, and what the runs say of its rows; batch by batch."""
     cut_out = jax.jit(gather)
     for bucket in trainer.buckets[split]:

@@ -91,7 +91,7 @@ def test_small_tables_train_as_the_whole_one(monkeypatch: pytest.MonkeyPatch, ru
     )
     found = train(runs=runs, pair=pair)[1]
     assert used and used[0] is not None
-    assert 4 * used[0] <= VOCABULARY
+    assert 2 * used[0] <= VOCABULARY
     assert_same(found, on_whole_tables(monkeypatch, runs=runs, pair=pair))
 
 

@@ -1,0 +1,1 @@
+"""What of the paper holds: runs become lines, lines become verdicts, verdicts become a document."""

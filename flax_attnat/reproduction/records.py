@@ -1,0 +1,128 @@
+"""The lines of finished runs: one compressed file for each setting, by its name."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from etils import epath
+
+from flax_attnat.reporting.results import ResultsError
+from flax_attnat.training.workdir import write_atomically
+
+# Of a file, when unpacked: a record is a few kilobytes.
+MOST_BYTES = 50_000_000
+NEEDED = (
+    "dataset",
+    "variant",
+    "technique",
+    "seed",
+    "split",
+    "epoch",
+    "n",
+    "classes",
+    "config_hash",
+    "seconds",
+    "device",
+)
+
+
+class Done(NamedTuple):
+    """A run that is finished.
+
+    Attributes:
+      dataset: its name.
+      variant: of the grid.
+      technique: its name.
+      reading: of attention_iat; None for the others.
+      epsilon: None for vanilla.
+      seed: its number.
+    """
+
+    dataset: str
+    variant: str
+    technique: str
+    reading: str | None
+    epsilon: float | str | None
+    seed: int
+
+
+class Records(NamedTuple):
+    """What is finished.
+
+    Attributes:
+      lines: of all files, by their names.
+      runs: what they are of.
+    """
+
+    lines: list[dict[str, Any]]
+    runs: frozenset[Done]
+
+
+class Named(Protocol):
+    """A part of the grid."""
+
+    dataset: str
+    variant: str
+    technique: str
+    reading: str | None
+    epsilon: float | str | None
+    seeds: tuple[int, ...]
+
+
+def part_name(part: Any) -> str:
+    """A name for files: `sst-pretrained-attention_iat-span-1-seeds0.1.2`."""
+    names = [part.dataset, part.variant, part.technique, *([part.reading] if part.reading else [])]
+    if part.epsilon is not None:
+        names.append(f"{part.epsilon:g}" if isinstance(part.epsilon, float) else str(part.epsilon))
+    return "-".join([*names, "seeds" + ".".join(map(str, part.seeds))])
+
+
+def write_record(folder: epath.PathLike, part: Any, lines: Iterable[Mapping[str, Any]]) -> epath.Path:
+    """Writes the lines of a part, compressed; the same lines give the same bytes."""
+    text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+    path = epath.Path(folder) / f"{part_name(part)}.jsonl.gz"
+    write_atomically(path, gzip.compress(text.encode(), compresslevel=9, mtime=0))
+    return path
+
+
+def read_records(folder: epath.PathLike) -> Records:
+    """The lines of every record of a folder, which may be empty or not there.
+
+    Raises:
+      ResultsError: a file is damaged, a line is not one of a run, a run is there twice, or runs of one data set and
+        variant were trained with different configurations; the message names the file.
+    """
+    lines: list[dict[str, Any]] = []
+    places: dict[tuple, str] = {}
+    for file in sorted(epath.Path(folder).glob("*.jsonl.gz"), key=lambda path: path.name):
+        for number, line in enumerate(_content(file), 1):
+            where = f"{file}, line {number}"
+            if not isinstance(line, dict) or (lacking := [name for name in NEEDED if line.get(name) is None]):
+                what = f"has no {lacking[0]}" if isinstance(line, dict) else "is not an object"
+                raise ResultsError(f"{where} {what}: give the file as launch.reproduce wrote it.")
+            key = (*_done(line), line["split"], line["epoch"])
+            if key in places:
+                raise ResultsError(f"{where} repeats {places[key]}: keep one of the two files.")
+            places[key] = where
+            lines.append(line)
+    return Records(lines, frozenset(_done(line) for line in lines))
+
+
+def _content(file: epath.Path) -> list[Any]:
+    """The values of a file's lines."""
+    try:
+        with gzip.open(file.open("rb")) as opened:
+            data = opened.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError("larger than a record is")
+        return [json.loads(text) for text in data.decode().splitlines() if text.strip()]
+    except (OSError, EOFError, ValueError) as error:
+        reason = re.sub(r"\s+", " ", str(error))
+        raise ResultsError(f"{file} cannot be read ({reason}): remove it, and its runs are trained again.") from error
+
+
+def _done(line: Mapping[str, Any]) -> Done:
+    """The run of a line."""
+    return Done(*(line.get(name) for name in Done._fields))  # type: ignore[arg-type]

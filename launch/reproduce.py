@@ -1,0 +1,241 @@
+r"""Trains what the paper's claims need, as far as the hours go, and writes what of the paper holds.
+
+    python -m launch.reproduce --budget_hours=0
+    python -m launch.reproduce --datasets=sst,babi1 --budget_hours=2 --raw_dir=DIR --vectors=FILE
+
+Flags:
+  --budget_hours=H   trains until the next runs would take longer than what is left (default 0: nothing is trained)
+  --datasets=NAME[,NAME]
+                     some of sst, babi1, newsgroups, imdb, ag_news, babi2, babi3, snli, multi_nli, cnn (default: the
+                     first three); the record shows all that there are lines of
+  --full             twelve epsilons and five seeds of each, for a GPU or TPU; without it what two CPU cores can do
+  --raw_dir=DIR      where the raw files lie; --data_dir=DIR where what is prepared from them is kept
+  --vectors=FILE     pretrained word vectors (not read for bAbI)
+  --workdir=DIR      checkpoints of what is being trained, and compiled programs (default runs/reproduction)
+  --records=DIR      a file of lines for every setting that is finished, which counts as done (default
+                     docs/reproduction)
+  --out=FILE         the document (default docs/reproduction.md); its figures go to the folder of the records
+
+Says first what there is to train and how many hours that is estimated at, from a few steps of each data set or from
+what is finished. Everything resumes: the same command goes on where it was stopped. The document follows from the lines
+alone, byte for byte.
+
+Exit codes: 0 done or out of budget, 1 a checkpoint could not be written, 2 the command or its data cannot be used, 130
+and 143 interrupted or terminated with everything saved.
+"""
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from etils import epath
+from rich.console import Console
+
+from configs import reproduction
+from configs.reproduction import Part
+from flax_attnat.config import Config, parse
+from flax_attnat.data.dataset import Dataset
+from flax_attnat.data.load import load, load_vectors
+from flax_attnat.data.vectors import Vectors
+from flax_attnat.reproduction.claims import chosen
+from flax_attnat.reproduction.cohort import estimate_seconds, train_cohort
+from flax_attnat.reproduction.document import write_document
+from flax_attnat.reproduction.records import Done, part_name, read_records, write_record
+from flax_attnat.training.loop import Stopped
+from flax_attnat.training.workdir import locked
+from launch import cli
+from launch.display import preparing, show, show_notes
+from launch.train import Signals, show_coverage
+
+FLAGS = {
+    "budget_hours": "hours of training",
+    "datasets": "names of data sets",
+    "raw_dir": "where the raw files lie",
+    "data_dir": "where prepared records are kept",
+    "vectors": "pretrained word vectors",
+    "workdir": "checkpoints and compiled programs",
+    "records": "lines of what is finished",
+    "out": "the document",
+}
+SWITCHES = {"full": "twelve epsilons and five seeds"}
+DEFAULTS = {"workdir": "runs/reproduction", "records": "docs/reproduction", "out": "docs/reproduction.md"}
+USUAL = ("sst", "babi1", "newsgroups")
+
+# A step of a word technique beside one of the others, and what evaluation and dev add, for estimates.
+WORD_STEPS, REST = 2.2, 1.25
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains and writes what the command line says; returns the exit code."""
+    values = cli.flag_values(argv, FLAGS, switches=SWITCHES, config=False)
+    hours, datasets = _hours(values.budget_hours), _datasets(values.datasets)
+    workdir, records, out = (
+        epath.Path(getattr(values, name) or DEFAULTS[name]) for name in ("workdir", "records", "out")
+    )
+    console = cli.console()
+    code = 0
+    if hours:
+        cli.keep_programs(cli.open_workdir(str(workdir)))
+        with locked(workdir):
+            code = _Training(values, workdir, records, console).train(datasets, 3600 * hours)
+    lines = read_records(records).lines
+    write_document(lines, records, out)
+    show(console, f"{out}: {len(lines):,} lines of finished runs.")
+    return code
+
+
+def _hours(text: str | None) -> float:
+    """The budget."""
+    try:
+        hours = float(text or 0)
+    except ValueError:
+        hours = -1.0
+    if not 0 <= hours < float("inf"):
+        raise cli.UsageError(f"--budget_hours must be a number of hours such as 2.5; got {text!r}.")
+    return hours
+
+
+def _datasets(text: str | None) -> tuple[str, ...]:
+    """The data sets, in the order of the grid."""
+    names = tuple(name.strip() for name in text.split(",")) if text else USUAL
+    for name in names:
+        if name not in reproduction.DATASETS:
+            raise cli.UsageError(f"--datasets names some of {', '.join(reproduction.DATASETS)}; got {name!r}.")
+    return tuple(name for name in reproduction.DATASETS if name in names)
+
+
+class _Training:
+    """Trains the parts of the grid one after another."""
+
+    def __init__(self, values: Any, workdir: epath.Path, records: epath.Path, console: Console) -> None:
+        self._values, self._workdir, self._records, self._console = values, workdir, records, console
+        self._signals = Signals()
+        self._data: dict[tuple[str, str], tuple[Dataset, Vectors | None]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def train(self, datasets: tuple[str, ...], budget: float) -> int:
+        """Trains what is not done within the budget in seconds; returns the exit code."""
+        began = time.monotonic()
+        left = [part for part in reproduction.parts(datasets, full=self._values.full) if self._todo(part)]
+        show(self._console, self._outlook(left, budget))
+        for place, planned in enumerate(left):
+            # An epsilon that is chosen by what was trained meanwhile may be another now.
+            if (part := self._todo(planned)) is None:
+                continue
+            needed, rest = self._estimate(part), budget - (time.monotonic() - began)
+            if needed > rest:
+                show(
+                    self._console,
+                    f"{part_name(part)} would take about {_duration(needed)}, and {_duration(max(rest, 0))} are left:"
+                    f" {len(left) - place} of {len(left)} settings are for another time.",
+                )
+                return 0
+            try:
+                self._train_part(part)
+            except Stopped:
+                show(self._console, f"Stopped; the same command goes on from here ({self._workdir}).")
+                return 128 + (self._signals.received or signal.SIGTERM)
+        return 0
+
+    def _train_part(self, part: Part) -> None:
+        """Trains one part and writes its lines."""
+        began = time.monotonic()
+        config, (dataset, vectors) = self._config(part), self._load(part)
+        folder = self._workdir / part_name(part)
+        facts = {"variant": part.variant}
+        lines = train_cohort(
+            config, dataset, vectors, folder, facts, stop=lambda: self._signals.received is not None, say=self._say
+        )
+        write_record(self._records, part, lines)
+        folder.rmtree(missing_ok=True)
+        figure = "f1" if lines[0]["classes"] == 2 else "accuracy"
+        test = [line[figure] for line in lines if (line["split"], line["epoch"]) == ("test", "best")]
+        said = ", ".join("n/a" if value is None else f"{100 * value:.1f}" for value in test)
+        show(self._console, f"{part_name(part)}: {figure} {said}; {_duration(time.monotonic() - began)}")
+
+    def _say(self, sentence: str) -> None:
+        """A sentence between the lines of progress."""
+        self._console.print(sentence, style="yellow", highlight=False, markup=False)
+
+    def _todo(self, part: Part) -> Part | None:
+        """The part with its epsilon, and the seeds that are not done; None without a seed, or a known epsilon."""
+        done = read_records(self._records)
+        if part.epsilon == "chosen":
+            best = chosen(done.lines, part.dataset, reproduction.main_variant(part.dataset))
+            setting = best.get((part.technique, part.reading))
+            if setting is None:
+                return None
+            part = part._replace(epsilon=setting.epsilon)
+        seeds = tuple(seed for seed in part.seeds if Done(*part[:5], seed) not in done.runs)
+        return part._replace(seeds=seeds) if seeds else None
+
+    def _config(self, part: Part) -> Config:
+        """The configuration of one part."""
+        values = reproduction.base(part.dataset)
+        values.technique, values.seeds = part.technique, part.seeds
+        values.epsilon = float(part.epsilon or 0)
+        if part.reading:
+            values.reading = part.reading
+        if part.variant == "scaled_dot":
+            values.model.attention = "scaled_dot"
+        config = parse(values)
+        named = {name: getattr(self._values, name) or getattr(config.data, name) for name in ("raw_dir", "data_dir")}
+        random = part.variant == "random" or part.dataset in reproduction.WITHOUT_VECTORS
+        vectors = "" if random else self._values.vectors or ""
+        if not random and not vectors:
+            raise cli.UsageError(f"{part.dataset} starts from pretrained vectors: say where they are, --vectors=FILE.")
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, vectors=vectors, **named))
+
+    def _load(self, part: Part) -> tuple[Dataset, Vectors | None]:
+        """The data of a part, read once."""
+        key, config = (part.dataset, part.variant), self._config(part)
+        if key not in self._data:
+            with preparing(self._console) as progress:
+                dataset = load(config, progress)
+                vectors = load_vectors(config, dataset.vocabulary, progress)
+            show_notes(self._console, dataset)
+            show_coverage(self._console, vectors)
+            self._data = {key: (dataset, vectors)}
+        return self._data[key]
+
+    def _estimate(self, part: Part) -> float:
+        """Seconds that a part takes about: from what is done of its data set on such a device, or from a few steps."""
+        key = f"{part.dataset} {part.variant == 'scaled_dot'}"
+        weight = WORD_STEPS if part.technique.startswith("word_") else 1.0
+        if key not in self._seconds:
+            device = jax.devices()[0].device_kind
+            past = [
+                line["seconds"] / line["population"] / (WORD_STEPS if line["technique"].startswith("word_") else 1.0)
+                for line in read_records(self._records).lines
+                if (line["dataset"], line["device"], line["split"]) == (part.dataset, device, "dev")
+            ]
+            if past:
+                self._seconds[key] = sorted(past)[len(past) // 2]
+            else:
+                plain = part._replace(technique="vanilla", reading=None, epsilon=None, seeds=part.seeds[:1])
+                self._seconds[key] = estimate_seconds(self._config(plain), self._load(part)[0])
+        return REST * weight * self._seconds[key] * len(part.seeds)
+
+    def _outlook(self, left: Sequence[Part], budget: float) -> str:
+        """What there is to do."""
+        if not left:
+            return "Everything that was asked for is done."
+        runs = sum(len(part.seeds) for part in left)
+        seconds = sum(self._estimate(part) for part in left)
+        return (
+            f"{runs} runs of {len(left)} settings are left, estimated at {_duration(seconds)} on"
+            f" {jax.devices()[0].device_kind}; the budget is {_duration(budget)}."
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Minutes, or hours from two on."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.1f} min"
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(sys.modules[__name__], main))
