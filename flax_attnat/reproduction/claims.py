@@ -76,7 +76,7 @@ class Judged(NamedTuple):
       dataset: its name.
       setting: the one that is best on dev.
       value: mean over seeds.
-      beaten_by: names of what the reading does not exceed; empty: it is the best.
+      beaten_by: names of what the reading does not exceed, epsilon 0 among them; empty: it is the best.
       lacking: names of what it could not be compared with.
       controls: vanilla, random perturbation, and epsilon 0.
     """
@@ -193,9 +193,11 @@ def judge(lines: Sequence[Line], variants: Mapping[str, str], figure: str | None
             runs = test[setting]
             name = figure or figure_of(runs)
             ours = mean(runs, name)
-            there = {other: test[best[other]] for other in OTHERS if other in best and best[other] in test}
-            beaten = [other[0] for other, of in there.items() if not ours > mean(of, name)]
-            lacking = [other[0] for other in OTHERS if other not in there]
+            places = {other[0]: test[best[other]] for other in OTHERS if other in best and best[other] in test}
+            if (zero := _without(setting)) in test:
+                places["epsilon 0"] = test[zero]
+            beaten = [other for other, of in places.items() if not ours > mean(of, name)]
+            lacking = [other for other in (*(of[0] for of in OTHERS), "epsilon 0") if other not in places]
             found.append(
                 Judged(
                     *(reading, dataset, setting, ours, tuple(beaten), tuple(lacking)),
@@ -205,16 +207,17 @@ def judge(lines: Sequence[Line], variants: Mapping[str, str], figure: str | None
     return _corrected(found)
 
 
+def _without(setting: Setting) -> Setting:
+    """The control that has the scale of the objective, twice the clean loss, and no perturbation."""
+    return setting._replace(technique="attention_at", reading=None, epsilon=0.0)
+
+
 def _controls(
     test: Index, setting: Setting, best: Mapping[Name, Setting], runs: Mapping[int, Line], figure: str
 ) -> list[Control]:
     """Differences from vanilla, from random perturbation, and from epsilon 0 with the same scale of the loss."""
-    zero = setting._replace(technique="attention_at", reading=None, epsilon=0.0)
-    places = {
-        "vanilla": best.get(("vanilla", None)),
-        "attention_rp": best.get(("attention_rp", None)),
-        "epsilon 0": zero,
-    }
+    named = {name: best.get((name, None)) for name in ("vanilla", "attention_rp")}
+    places = named | {"epsilon 0": _without(setting)}
     found = []
     for name, place in places.items():
         other = test.get(place) if place is not None else None

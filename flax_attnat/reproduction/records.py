@@ -113,7 +113,7 @@ def read_records(folder: epath.PathLike) -> Records:
 def _content(file: epath.Path) -> list[Any]:
     """The values of a file's lines."""
     try:
-        with gzip.open(file.open("rb")) as opened:
+        with file.open("rb") as raw, gzip.open(raw) as opened:
             data = opened.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ValueError("larger than a record is")

@@ -1,0 +1,91 @@
+"""launch.reproduce from the command line: an estimate first, what is done is not done again, and one document."""
+
+import pytest
+
+from configs import planted, reproduction
+from launch import cli, reproduce
+
+
+def small(dataset: str):
+    """The planted texts, hardly trained."""
+    config = planted.get_config()
+    config.model.hidden_size, config.model.embedding_size, config.training.epochs = 4, 8, 1
+    return config
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Runs the command in a folder of its own, on a grid of two settings."""
+    parts = [
+        reproduction.Part("sst", "random", "vanilla", None, None, (0, 1)),
+        reproduction.Part("sst", "random", "attention_iat", "span", 5.0, (0, 1)),
+    ]
+    monkeypatch.setattr(reproduction, "base", small)
+    monkeypatch.setattr(reproduction, "parts", lambda datasets, full: parts)
+    monkeypatch.setattr("flax_attnat.reproduction.document._main", lambda dataset: "random")
+
+    def run(*flags: str) -> int:
+        folders = [f"--{name}={tmp_path / name}" for name in ("workdir", "records", "data_dir")]
+        return cli.run(reproduce, reproduce.main, ["reproduce", *folders, f"--out={tmp_path / 'out.md'}", *flags])
+
+    return run
+
+
+def test_it_trains_what_is_missing_and_writes_the_record(command, tmp_path, capsys) -> None:
+    assert command("--budget_hours=1", "--datasets=sst") == 0
+    said = capsys.readouterr().out
+    assert "4 runs of 2 settings are left, estimated at" in said and "f1 " in said
+    files = sorted(path.name for path in (tmp_path / "records").glob("*.gz"))
+    assert len(files) == 2 and files[0] == "sst-random-attention_iat-span-5-seeds0.1.jsonl.gz"
+    document = (tmp_path / "out.md").read_text()
+    assert "planted" not in files[0] and "attention_iat (span)" in document
+    before = document, [(tmp_path / "records" / name).read_bytes() for name in files]
+    assert command("--budget_hours=1", "--datasets=sst") == 0
+    assert "Everything that was asked for is done." in capsys.readouterr().out
+    after = (tmp_path / "out.md").read_text(), [(tmp_path / "records" / name).read_bytes() for name in files]
+    assert after == before
+
+
+def test_a_budget_that_is_too_small_trains_nothing(command, tmp_path, capsys) -> None:
+    assert command("--budget_hours=0.000001", "--datasets=sst") == 0
+    assert "2 of 2 settings are for another time" in capsys.readouterr().out.replace("\n", " ")
+    assert "no claim was tested" in (tmp_path / "out.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--budget_hours=much"], "--budget_hours must be a number of hours such as 2.5; got 'much'."),
+        (["--budget_hours=-1"], "--budget_hours must be a number of hours such as 2.5; got '-1'."),
+        (["--datasets=sst,mnist"], "--datasets names some of"),
+        (["--dataset=sst"], "See --help."),
+    ],
+)
+def test_a_command_that_cannot_be_used_is_a_sentence(command, capsys, flags, sentence) -> None:
+    assert command(*flags) == cli.USAGE
+    assert sentence in capsys.readouterr().err
+
+
+def test_pretrained_vectors_are_asked_for_by_name(command, monkeypatch, capsys) -> None:
+    part = reproduction.Part("sst", "pretrained", "vanilla", None, None, (0,))
+    monkeypatch.setattr(reproduction, "parts", lambda datasets, full: [part])
+    assert command("--budget_hours=1") == cli.USAGE
+    assert "say where they are, --vectors=FILE" in capsys.readouterr().err
+
+
+def test_the_grid_answers_the_claims_first() -> None:
+    """Controls and the techniques of the claims come before the ends of the curves; nothing is there twice."""
+    found = reproduction.parts(("sst", "babi1", "imdb"), full=False)
+    assert len(set(found)) == len(found)
+    sst = [part for part in found if part.dataset == "sst" and part.variant == "pretrained"]
+    first = {(part.technique, part.reading, part.epsilon) for part in sst[:10]}
+    assert {("vanilla", None, None), ("attention_at", None, 0.0), ("attention_iat", "span", 1.0)} <= first
+    assert {part.seeds for part in sst} == {(0, 1, 2)}
+    assert {part.variant for part in found if part.dataset == "babi1"} == {"random", "scaled_dot"}
+    imdb = {part.technique for part in found if part.dataset == "imdb"}
+    assert imdb == {"vanilla", "attention_rp", "attention_at", "attention_iat"}
+    full = reproduction.parts(reproduction.DATASETS, full=True)
+    for name in reproduction.DATASETS:
+        epsilons = {part.epsilon for part in full if part.dataset == name and part.technique == "word_iat"}
+        assert set(reproduction.EPSILONS) <= epsilons
+    assert {part.seeds for part in full} == {(0, 1, 2, 3, 4)}

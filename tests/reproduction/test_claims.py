@@ -1,0 +1,134 @@
+"""Claims are judged by means over seeds, each reading by itself; nothing holds that was not tested."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from flax_attnat.reproduction import claims
+from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN
+from tests.reproduction.made import lines_of
+
+ALL = [("vanilla", None), ("attention_rp", None), ("attention_at", None), ("word_at", None), ("word_iat", None)]
+
+
+def test_the_setting_is_chosen_on_dev_and_epsilon_zero_does_not_compete() -> None:
+    lines = [
+        *lines_of("sst", "attention_at", None, 1.0, dev=[0.80, 0.82], test=[0.9, 0.9]),
+        *lines_of("sst", "attention_at", None, 5.0, dev=[0.83, 0.81], test=[0.1, 0.1]),
+        *lines_of("sst", "attention_at", None, 0.0, dev=[0.99, 0.99], test=[0.9, 0.9]),
+        *lines_of("sst", "attention_at", None, 2.0, dev=[1.0], test=[0.9]),
+    ]
+    best = claims.chosen(lines, "sst", "pretrained")
+    assert best[("attention_at", None)].epsilon == 5.0, "the larger dev mean among those with the most seeds"
+
+
+def test_a_tie_goes_to_the_smaller_epsilon() -> None:
+    lines = [
+        line for e in (5.0, 1.0) for line in lines_of("sst", "attention_at", None, e, dev=[0.8, 0.8], test=[0.8, 0.8])
+    ]
+    assert claims.chosen(lines, "sst", "pretrained")[("attention_at", None)].epsilon == 1.0
+
+
+def judged(readings: dict[str, float], datasets=("sst",), others: float = 0.80):
+    """Verdicts of claim 1 where every other technique has one figure, and each reading its own."""
+    lines = []
+    for dataset in datasets:
+        for name, reading in ALL:
+            epsilon = None if name == "vanilla" else 1.0
+            lines += lines_of(
+                dataset, name, reading, epsilon, dev=[0.8] * 3, test=[others + d for d in (0, 0.01, -0.01)]
+            )
+        lines += lines_of(dataset, "attention_at", None, 0.0, dev=[0.8] * 3, test=[others, others + 0.02, others])
+        for reading, value in readings.items():
+            test = [value + d for d in (0, 0.01, -0.01)]
+            lines += lines_of(dataset, "attention_iat", reading, 1.0, dev=[0.8] * 3, test=test)
+    return claims.judge(lines, dict.fromkeys(datasets, "pretrained"))
+
+
+def test_each_reading_is_judged_by_itself() -> None:
+    """One that is best of few data sets is not yet decided; one that loses on two cannot win nine of ten."""
+    found = claims.verdicts(judged({"span": 0.85, "released": 0.75}, ("sst", "imdb")), allowed=1)
+    by_reading = {of.reading: of for of in found}
+    assert by_reading["span"].verdict == OPEN and "best on 2 of 2" in by_reading["span"].reason
+    assert by_reading["released"].verdict == FAILS
+    assert by_reading["sign"].verdict == OPEN and "10 of 10 data sets were not tested" in by_reading["sign"].reason
+
+
+def test_equal_is_not_better() -> None:
+    (one,) = judged({"span": 0.80})
+    assert set(one.beaten_by) == {"vanilla", "attention_rp", "attention_at", "word_at", "word_iat"}
+
+
+def test_a_claim_holds_only_when_all_ten_were_tested() -> None:
+    names = [f"set{number}" for number in range(10)]
+    assert claims.verdicts(judged({"span": 0.85}, names), allowed=0)[0].verdict == HOLDS
+    assert claims.verdicts(judged({"span": 0.85}, names[:9]), allowed=1)[0].verdict == OPEN
+
+
+def test_controls_are_compared_over_common_seeds_and_corrected_over_readings_and_data_sets() -> None:
+    """Against scipy-free arithmetic: the difference of means, and Holm's correction of the p values in hand."""
+    found = judged({"span": 0.85, "released": 0.70, "sign": 0.9}, ("sst", "imdb"))
+    names = [control.name for control in found[0].controls]
+    assert names == ["vanilla", "attention_rp", "epsilon 0"]
+    zero = found[0].controls[2]
+    assert zero.difference == pytest.approx(0.85 - (0.80 + 0.82 + 0.80) / 3) and zero.seeds == 3
+    raw = np.array([of.controls[2].p_value for of in found])
+    order = np.argsort(raw)
+    expected = np.empty_like(raw)
+    largest = 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(raw) - rank) * raw[place]))
+        expected[place] = largest
+    np.testing.assert_allclose([of.controls[2].p_holm for of in found], expected)
+
+
+def test_a_missing_control_is_said_and_no_figure_is_made_up() -> None:
+    lines = lines_of("sst", "attention_iat", "span", 1.0, dev=[0.8] * 2, test=[0.8] * 2)
+    (one,) = claims.judge(lines, {"sst": "pretrained"})
+    assert all(control == (control.name, None, None, None, 0) for control in one.controls)
+    assert set(one.lacking) == {name for name, _ in ALL} | {"epsilon 0"}
+    assert claims.verdicts([one], allowed=0)[0].verdict == OPEN
+
+
+def test_frozen_runs_do_not_count() -> None:
+    lines = lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8])
+    assert not claims.index([line | {"frozen_step": 3} for line in lines])
+
+
+@pytest.mark.parametrize(
+    ("points", "span", "octaves"),
+    [
+        ({1.0: 80.0, 2.0: 80.5, 4.0: 80.2, 8.0: 70.0}, 10.5, 2.0),
+        ({1.0: 80.5, 2.0: 79.0, 4.0: 80.4}, 1.5, 0.0),  # a valley ends the interval
+        ({0.5: 80.0, 16.0: 80.0}, 0.0, 5.0),
+    ],
+)
+def test_the_course_of_a_technique(points, span, octaves) -> None:
+    found = claims.course(("word_at", None), points)
+    assert found.span == pytest.approx(span) and found.octaves == pytest.approx(octaves)
+
+
+def curve(name, reading, means, dataset="sst"):
+    """Runs of a technique at epsilons 1, 2 and 4."""
+    pairs = zip((1.0, 2.0, 4.0), means, strict=True)
+    return itertools.chain(*(lines_of(dataset, name, reading, e, dev=[m], test=[m]) for e, m in pairs))
+
+
+def test_claim_three_compares_the_flattest_word_technique_with_the_steepest_of_attention() -> None:
+    words = [*curve("word_at", None, (0.8, 0.7, 0.6)), *curve("word_iat", None, (0.8, 0.78, 0.75))]
+    flat = [*curve("attention_at", None, (0.8, 0.8, 0.79)), *curve("attention_iat", "span", (0.8, 0.81, 0.8))]
+    verdict = {of.reading: of for of in claims.sensitivity_verdicts([*words, *flat], {"sst": "pretrained"})}
+    assert verdict["span"].verdict == OPEN and "spans of at most 1.00 against at least 5.00" in verdict["span"].reason
+    assert verdict["released"].reason == "no data set has the curves of all four techniques"
+    steep = [*curve("attention_at", None, (0.8, 0.7, 0.79)), *curve("attention_iat", "span", (0.8, 0.81, 0.8))]
+    found = claims.sensitivity_verdicts([*words, *steep], {"sst": "pretrained"})
+    assert found[0].verdict == FAILS
+
+
+def test_means_and_spreads_leave_undefined_figures_out() -> None:
+    runs = {0: {"f1": 0.5}, 1: {"f1": None}, 2: {"f1": 0.7}}
+    assert claims.mean(runs, "f1") == pytest.approx(0.6)
+    assert claims.sd(runs, "f1") == pytest.approx(math.sqrt(0.02))
+    assert math.isnan(claims.mean({0: {"f1": None}}, "f1")) and claims.sd({0: {"f1": 1.0}}, "f1") is None

@@ -1,0 +1,116 @@
+"""The document follows from the lines alone, says what each figure rests on, and shows no text as markup."""
+
+import re
+
+import pytest
+from etils import epath
+
+from configs.reproduction import Part
+from flax_attnat.reporting.results import ResultsError
+from flax_attnat.reproduction.document import summary, write_document
+from flax_attnat.reproduction.records import part_name, read_records, write_record
+from tests.reproduction.made import lines_of
+
+GRID = [
+    ("vanilla", None, None, 0.80),
+    *(("attention_rp", None, e, 0.801) for e in (1.0, 5.0)),
+    *(("attention_at", None, e, 0.81) for e in (0.0, 1.0, 5.0)),
+    *(("attention_iat", reading, e, 0.82) for reading in ("span", "released") for e in (1.0, 5.0)),
+    *((name, None, e, 0.78 + e / 100) for name in ("word_at", "word_iat") for e in (1.0, 5.0)),
+]
+
+
+def made(dataset: str = "sst", **fields: object) -> list[dict]:
+    """Lines of a small grid, three seeds."""
+    lines = []
+    for name, reading, epsilon, value in GRID:
+        figures = [value, value + 0.01, value - 0.005]
+        lines += lines_of(dataset, name, reading, epsilon, dev=figures, test=figures, **fields)
+    return lines
+
+
+def written(lines: list[dict], folder: epath.Path) -> str:
+    """The document of some lines."""
+    write_document(lines, folder / "records", folder / "out.md")
+    return (folder / "out.md").read_text()
+
+
+def test_the_same_lines_give_the_same_bytes(tmp_path) -> None:
+    """The page and its figures."""
+    one, two = (epath.Path(tmp_path) / name for name in ("one", "two"))
+    texts = [written(made(), folder) for folder in (one, two)]
+    assert texts[0] == texts[1]
+    for name in ("sst_epsilon.svg", "sst_epsilon.png"):
+        assert (one / "records" / name).read_bytes() == (two / "records" / name).read_bytes()
+    assert "(records/sst_epsilon.svg)" in texts[0]
+
+
+def test_every_section_says_what_its_figures_rest_on(tmp_path) -> None:
+    text = written(made() + made("ag_news", mark="partial"), epath.Path(tmp_path))
+    for words in (
+        "1,000 / 100 / 100 texts",
+        "vectors words.vec (400 of 500 words)",
+        "additive attention",
+        "8 epochs",
+        "cpu (jax 0)",
+    ):
+        assert text.count(words) >= 2, words
+    assert "ag_news (partial)" in text and "sst (partial)" not in text
+    assert "newsgroups, imdb, babi1, babi2, babi3, cnn, snli, multi_nli" in text, "what was not tested"
+    assert "81.17 ± 0.76" in text, "mean and standard deviation of 81.0, 82.0 and 80.5"
+    assert "attention_iat: sign" not in text and "attention_iat (sentence)" in text.split("## Not tested")[1]
+
+
+def test_verdicts_are_in_the_summary(tmp_path) -> None:
+    """Word techniques that grow steeply, and both readings that are best, of one data set."""
+    said = summary(made())
+    assert len(said) <= 5
+    assert said[0] == "42 runs on sst; 9 of ten data sets not tested."
+    assert "Not tested for span, released, sentence, sign, token" in said[1], "one data set decides nothing"
+    assert summary([]) == ["Nothing has been trained yet: no claim was tested."]
+
+
+def test_an_empty_record_gives_a_document(tmp_path) -> None:
+    assert "no claim was tested" in written([], epath.Path(tmp_path))
+
+
+def test_figures_of_pairs_are_not_certified(tmp_path) -> None:
+    text = written(made(certified=None, f1=None, auc=None, classes=3, selection="accuracy"), epath.Path(tmp_path))
+    assert "not certified" in text and re.search(r"\| vanilla \| - \|", text)
+
+
+def test_records_come_back_and_are_the_same_bytes(tmp_path) -> None:
+    part = Part("sst", "pretrained", "attention_iat", "span", 5.0, (0, 1, 2))
+    lines = lines_of("sst", "attention_iat", "span", 5.0, dev=[0.8] * 3, test=[0.8] * 3)
+    first = write_record(tmp_path, part, lines)
+    assert first.name == "sst-pretrained-attention_iat-span-5-seeds0.1.2.jsonl.gz"
+    content = first.read_bytes()
+    assert write_record(tmp_path, part, lines).read_bytes() == content
+    found = read_records(tmp_path)
+    assert found.lines == lines and len(found.runs) == 3
+    assert ("sst", "pretrained", "attention_iat", "span", 5.0, 2) in found.runs
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no gzip", "cannot be read"),
+        (None, "repeats"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_named(tmp_path, content, message) -> None:
+    part = Part("sst", "pretrained", "vanilla", None, None, (0,))
+    write_record(tmp_path, part, lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8]))
+    other = epath.Path(tmp_path) / f"{part_name(part)}-copy.jsonl.gz"
+    other.write_bytes(content or next(epath.Path(tmp_path).glob("*.gz")).read_bytes())
+    with pytest.raises(ResultsError, match=message) as raised:
+        read_records(tmp_path)
+    assert other.name in str(raised.value) or "vanilla" in str(raised.value)
+
+
+def test_a_line_that_lacks_a_field_is_named(tmp_path) -> None:
+    (line, *_) = lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8])
+    del line["device"]
+    write_record(tmp_path, Part("sst", "pretrained", "vanilla", None, None, (0,)), [line])
+    with pytest.raises(ResultsError, match=r"line 1 has no device: give the file"):
+        read_records(tmp_path)
