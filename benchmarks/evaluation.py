@@ -24,8 +24,8 @@ from benchmarks.work import read_flags, save_record
 from configs import planted, sst
 from flax_attnat.config import parse
 from flax_attnat.data.load import load
-from flax_attnat.evaluation.brief import brief_lines, build_brief
-from flax_attnat.evaluation.measure import build_explain, measure_split, result_lines
+from flax_attnat.evaluation.brief import build_brief, measure_brief
+from flax_attnat.evaluation.measure import result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.saved import Trained
 from flax_attnat.training.trainer import build_trainer
@@ -42,13 +42,13 @@ def measure(raw_dir: str | None, runs: int, data_dir: str) -> dict[str, float | 
     trainer = build_trainer(config, load(config), None, METRICS[config.training.selection])
     params = jax.block_until_ready(trainer.population.init(trainer.seeds).params)
     numbers = [jnp.zeros(runs, jnp.int32)] * 3
-    explain, brief = build_explain(trainer), build_brief(trainer)
+    brief = build_brief(trainer, ("gradient",))
     seconds = []
     for _ in range(2):
         began = time.perf_counter()
-        found = measure_split(trainer, explain, params, "test")
+        found, more = measure_brief(trainer, brief, params, "test")
         lines = result_lines(trainer, Trained(params, *numbers), "test", found, 0.0)
-        lines = [line | more for line, more in zip(lines, brief_lines(trainer, brief, params, "test"), strict=True)]
+        lines = [line | of for line, of in zip(lines, more, strict=True)]
         seconds.append(time.perf_counter() - began)
     assert all(line["f1"] is not None and line["kendall_gradient"] is not None for line in lines)
     return {"dataset": config.dataset, "runs": runs, "n": lines[0]["n"], "first": seconds[0], "again": seconds[1]}

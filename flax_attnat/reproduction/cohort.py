@@ -12,7 +12,7 @@ from etils import epath
 from flax_attnat.config import Config, config_hash
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.vectors import Vectors
-from flax_attnat.evaluation.brief import brief_lines, build_brief
+from flax_attnat.evaluation.brief import build_brief, measure_brief
 from flax_attnat.evaluation.measure import build_explain, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
 from flax_attnat.training.loop import fit
@@ -48,7 +48,7 @@ def train_cohort(
 
     Returns:
       For each run a line of its best epoch on dev and on test, and one of its last epoch on test: the fields of
-      `results.jsonl`, for test those of `evaluation.brief`, and "epoch", "best" or "last".
+      `results.jsonl`, for test at the best epoch those of `evaluation.brief`, and "epoch", "best" or "last".
 
     Raises:
       Stopped: `stop` asked.
@@ -63,11 +63,12 @@ def train_cohort(
         ("best", states.best_params, "test"),
         ("last", states.params, "test"),
     ):
-        found = result_lines(trainer, states, split, measure_split(trainer, explain, params, split), seconds)
-        if split == "test":
-            more = brief_lines(trainer, brief, params, split)
-            found = [line | of for line, of in zip(found, more, strict=True)]
-        lines += [line | {"epoch": epoch} for line in found]
+        if (epoch, split) == ("best", "test"):
+            measures, more = measure_brief(trainer, brief, params, split)
+        else:
+            measures, more = measure_split(trainer, explain, params, split), [{}] * len(trainer.runs)
+        found = result_lines(trainer, states, split, measures, seconds)
+        lines += [line | of | {"epoch": epoch} for line, of in zip(found, more, strict=True)]
     for line in lines:
         line |= facts | _facts(trainer, vectors) | {"evaluation_seconds": round(time.monotonic() - began, 3)}
     remove_checkpoints(workdir, trainer.cohort)
