@@ -115,6 +115,7 @@ class _Training:
         self._values, self._workdir, self._records, self._console = values, workdir, records, console
         self._signals = Signals()
         self._data: dict[tuple[str, str], tuple[Dataset, Vectors | None]] = {}
+        self._said: set[tuple[str, str]] = set()
         self._seconds: dict[str, float] = {}
 
     def train(self, datasets: tuple[str, ...], budget: float) -> int:
@@ -192,14 +193,17 @@ class _Training:
 
     def _load(self, part: Part) -> tuple[Dataset, Vectors | None]:
         """The data of a part, read once."""
-        key, config = (part.dataset, part.variant), self._config(part)
+        config = self._config(part)
+        key = (part.dataset, config.data.vectors)
         if key not in self._data:
             with preparing(self._console) as progress:
                 dataset = load(config, progress)
                 vectors = load_vectors(config, dataset.vocabulary, progress)
-            show_notes(self._console, dataset)
-            show_coverage(self._console, vectors)
-            self._data = {key: (dataset, vectors)}
+            if key not in self._said:
+                show_notes(self._console, dataset)
+                show_coverage(self._console, vectors)
+                self._said.add(key)
+            self._data = {key: (dataset, vectors)}  # one at a time: they take memory
         return self._data[key]
 
     def _estimate(self, part: Part) -> float:
