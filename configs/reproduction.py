@@ -1,10 +1,10 @@
 r"""The grid that tells what of the paper holds: techniques, readings, epsilons and seeds of every data set.
 
 `launch.reproduce` trains it in an order that answers the paper's claims first, as far as its budget of hours goes, and
-writes `docs/reproduction.md`. The whole grid of one data set in one workdir, SST without a name behind the colon:
+writes `docs/reproduction.md`. The whole grid of one data set in one workdir (of SST; of another one with its name behind
+a colon, `--config=configs/reproduction.py:imdb`):
 
     python -m launch.ablate --config=configs/reproduction.py --config.data.raw_dir=DIR --workdir=runs/grid_sst
-    python -m launch.ablate --config=configs/reproduction.py:imdb --config.data.raw_dir=DIR --workdir=runs/grid_imdb
 
 Needs what the configuration of the data set needs, and pretrained vectors by `--config.data.vectors=FILE`.
 """

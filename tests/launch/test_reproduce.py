@@ -17,10 +17,12 @@ def small(dataset: str):
 def command(tmp_path, monkeypatch):
     """Runs the command in a folder of its own, on a grid of two settings."""
     parts = [
-        reproduction.Part("sst", "random", "vanilla", None, None, (0, 1)),
-        reproduction.Part("sst", "random", "attention_iat", "span", 5.0, (0, 1)),
+        reproduction.Part("planted", "random", "vanilla", None, None, (0, 1)),
+        reproduction.Part("planted", "random", "attention_iat", "span", 5.0, (0, 1)),
     ]
     monkeypatch.setattr(reproduction, "base", small)
+    monkeypatch.setattr(reproduction, "DATASETS", ("planted",))
+    monkeypatch.setattr("flax_attnat.reproduction.document.DATASETS", ("planted",))
     monkeypatch.setattr(reproduction, "parts", lambda datasets, full: parts)
     monkeypatch.setattr("flax_attnat.reproduction.document._main", lambda dataset: "random")
 
@@ -32,22 +34,22 @@ def command(tmp_path, monkeypatch):
 
 
 def test_it_trains_what_is_missing_and_writes_the_record(command, tmp_path, capsys) -> None:
-    assert command("--budget_hours=1", "--datasets=sst") == 0
+    assert command("--budget_hours=1", "--datasets=planted") == 0
     said = capsys.readouterr().out
     assert "4 runs of 2 settings are left, estimated at" in said and "f1 " in said
     files = sorted(path.name for path in (tmp_path / "records").glob("*.gz"))
-    assert len(files) == 2 and files[0] == "sst-random-attention_iat-span-5-seeds0.1.jsonl.gz"
+    assert len(files) == 2 and files[0] == "planted-random-attention_iat-span-5-seeds0.1.jsonl.gz"
     document = (tmp_path / "out.md").read_text()
-    assert "planted" not in files[0] and "attention_iat (span)" in document
+    assert "attention_iat (span)" in document and "planted (synthetic): " in document
     before = document, [(tmp_path / "records" / name).read_bytes() for name in files]
-    assert command("--budget_hours=1", "--datasets=sst") == 0
+    assert command("--budget_hours=1", "--datasets=planted") == 0
     assert "Everything that was asked for is done." in capsys.readouterr().out
     after = (tmp_path / "out.md").read_text(), [(tmp_path / "records" / name).read_bytes() for name in files]
     assert after == before
 
 
 def test_a_budget_that_is_too_small_trains_nothing(command, tmp_path, capsys) -> None:
-    assert command("--budget_hours=0.000001", "--datasets=sst") == 0
+    assert command("--budget_hours=0.000001", "--datasets=planted") == 0
     assert "2 of 2 settings are for another time" in capsys.readouterr().out.replace("\n", " ")
     assert "no claim was tested" in (tmp_path / "out.md").read_text()
 
@@ -57,8 +59,8 @@ def test_a_budget_that_is_too_small_trains_nothing(command, tmp_path, capsys) ->
     [
         (["--budget_hours=much"], "--budget_hours must be a number of hours such as 2.5; got 'much'."),
         (["--budget_hours=-1"], "--budget_hours must be a number of hours such as 2.5; got '-1'."),
-        (["--datasets=sst,mnist"], "--datasets names some of"),
-        (["--dataset=sst"], "See --help."),
+        (["--datasets=planted,mnist"], "--datasets names some of"),
+        (["--dataset=planted"], "See --help."),
     ],
 )
 def test_a_command_that_cannot_be_used_is_a_sentence(command, capsys, flags, sentence) -> None:
@@ -67,7 +69,7 @@ def test_a_command_that_cannot_be_used_is_a_sentence(command, capsys, flags, sen
 
 
 def test_pretrained_vectors_are_asked_for_by_name(command, monkeypatch, capsys) -> None:
-    part = reproduction.Part("sst", "pretrained", "vanilla", None, None, (0,))
+    part = reproduction.Part("planted", "pretrained", "vanilla", None, None, (0,))
     monkeypatch.setattr(reproduction, "parts", lambda datasets, full: [part])
     assert command("--budget_hours=1") == cli.USAGE
     assert "say where they are, --vectors=FILE" in capsys.readouterr().err
