@@ -1,8 +1,8 @@
 r"""The grid that tells what of the paper holds: techniques, readings, epsilons and seeds of every data set.
 
-`launch.reproduce` trains it in an order that answers the paper's claims first, as far as its budget of hours goes, and
-writes `docs/reproduction.md`. The whole grid of one data set in one workdir (of SST; of another one with its name behind
-a colon, `--config=configs/reproduction.py:imdb`):
+`launch.reproduce` trains it in an order that answers the paper's claims first, as far as its hours go, and writes
+`docs/reproduction.md`. The whole grid of one data set in one workdir (of SST; of another one with its name behind a
+colon, `--config=configs/reproduction.py:imdb`):
 
     python -m launch.ablate --config=configs/reproduction.py --config.data.raw_dir=DIR --workdir=runs/grid_sst
 

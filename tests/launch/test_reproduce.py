@@ -71,7 +71,7 @@ def test_a_command_that_cannot_be_used_is_a_sentence(command, capsys, flags, sen
 def test_pretrained_vectors_are_asked_for_by_name(command, monkeypatch, capsys) -> None:
     part = reproduction.Part("planted", "pretrained", "vanilla", None, None, (0,))
     monkeypatch.setattr(reproduction, "parts", lambda datasets, full: [part])
-    assert command("--budget_hours=1") == cli.USAGE
+    assert command("--budget_hours=1", "--datasets=planted") == cli.USAGE
     assert "say where they are, --vectors=FILE" in capsys.readouterr().err
 
 
