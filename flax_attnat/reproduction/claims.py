@@ -29,6 +29,9 @@ TASKS = 10
 WITHIN = 0.5
 """Per cent of F1 (accuracy) within which an epsilon counts as good as the best."""
 
+LEAST_EPSILONS = 2
+"""A technique that was trained at fewer is not judged: its epsilon was not chosen."""
+
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not tested"
 
 
@@ -75,6 +78,7 @@ class Judged(NamedTuple):
       reading: its name.
       dataset: its name.
       setting: the one that is best on dev.
+      epsilons: of how many.
       value: mean over seeds.
       beaten_by: names of what the reading does not exceed, epsilon 0 among them; empty: it is the best.
       lacking: names of what it could not be compared with.
@@ -84,6 +88,7 @@ class Judged(NamedTuple):
     reading: str
     dataset: str
     setting: Setting
+    epsilons: int
     value: float
     beaten_by: tuple[str, ...]
     lacking: tuple[str, ...]
@@ -197,14 +202,28 @@ def judge(lines: Sequence[Line], variants: Mapping[str, str], figure: str | None
             if (zero := _without(setting)) in test:
                 places["epsilon 0"] = test[zero]
             beaten = [other for other, of in places.items() if not ours > mean(of, name)]
-            lacking = [other for other in (*(of[0] for of in OTHERS), "epsilon 0") if other not in places]
+            counts = _epsilons(test, dataset, variant)
+            few = [other[0] for other in OTHERS[1:] if counts.get(other, 0) < LEAST_EPSILONS]
+            lacking = [
+                other for other in (*(of[0] for of in OTHERS), "epsilon 0") if other not in places or other in few
+            ]
             found.append(
                 Judged(
-                    *(reading, dataset, setting, ours, tuple(beaten), tuple(lacking)),
+                    *(reading, dataset, setting, counts[("attention_iat", reading)]),
+                    *(ours, tuple(beaten), tuple(lacking)),
                     tuple(_controls(test, setting, best, runs, name)),
                 )
             )
     return _corrected(found)
+
+
+def _epsilons(test: Index, dataset: str, variant: str) -> dict[Name, int]:
+    """At how many epsilons, 0 apart, each technique of a data set was trained."""
+    found: dict[Name, int] = {}
+    for of in test:
+        if (of.dataset, of.variant) == (dataset, variant) and of.epsilon:
+            found[of.technique, of.reading] = found.get((of.technique, of.reading), 0) + 1
+    return found
 
 
 def _without(setting: Setting) -> Setting:
@@ -258,7 +277,8 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
     """
     found = []
     for reading in READINGS:
-        tested = [of for of in judged if of.reading == reading]
+        tested = [of for of in judged if of.reading == reading and of.epsilons >= LEAST_EPSILONS]
+        early = [of.dataset for of in judged if of.reading == reading and of not in tested]
         whole = [of for of in tested if not of.lacking]
         lost = [of for of in tested if of.beaten_by]
         won = [of.dataset for of in whole if not of.beaten_by]
@@ -270,6 +290,7 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
             found.append(Verdict(reading, HOLDS, said))
         else:
             left = f"{TASKS - len(whole)} of {TASKS} data sets were not tested against everything"
+            left += f" (one epsilon only, so far: {', '.join(early)})" if early else ""
             found.append(Verdict(reading, OPEN, f"{said}; {left}" if tested else left))
     return found
 

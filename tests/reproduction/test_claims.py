@@ -13,6 +13,23 @@ from tests.reproduction.made import lines_of
 ALL = [("vanilla", None), ("attention_rp", None), ("attention_at", None), ("word_at", None), ("word_iat", None)]
 
 
+@pytest.fixture(autouse=True)
+def one_epsilon_is_enough(monkeypatch) -> None:
+    """But where a test is about that."""
+    monkeypatch.setattr(claims, "LEAST_EPSILONS", 1)
+
+
+def test_what_was_trained_at_one_epsilon_is_not_judged(monkeypatch) -> None:
+    """A reading that loses on two data sets has not lost yet; nor has one won that others had no choice against."""
+    found = judged({"span": 0.7}, ("sst", "imdb"))
+    assert claims.verdicts(found, allowed=1)[0].verdict == FAILS
+    monkeypatch.setattr(claims, "LEAST_EPSILONS", 2)
+    verdict = claims.verdicts(judged({"span": 0.7}, ("sst", "imdb")), allowed=1)[0]
+    assert verdict.verdict == OPEN and "one epsilon only, so far: sst, imdb" in verdict.reason
+    names = [f"set{number}" for number in range(10)]
+    assert claims.verdicts(judged({"span": 0.85}, names), allowed=0)[0].verdict == OPEN
+
+
 def test_the_setting_is_chosen_on_dev_and_epsilon_zero_does_not_compete() -> None:
     lines = [
         *lines_of("sst", "attention_at", None, 1.0, dev=[0.80, 0.82], test=[0.9, 0.9]),

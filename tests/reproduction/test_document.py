@@ -1,6 +1,7 @@
 """The document follows from the lines alone, says what each figure rests on, and shows no text as markup."""
 
 import re
+from pathlib import Path
 
 import pytest
 from etils import epath
@@ -114,3 +115,14 @@ def test_a_line_that_lacks_a_field_is_named(tmp_path) -> None:
     write_record(tmp_path, Part("sst", "pretrained", "vanilla", None, None, (0,)), [line])
     with pytest.raises(ResultsError, match=r"line 1 has no device: give the file"):
         read_records(tmp_path)
+
+
+def test_the_committed_document_is_that_of_the_committed_lines(tmp_path) -> None:
+    """Byte for byte; and the README says what it says."""
+    docs, here = Path(__file__).parents[2] / "docs", epath.Path(tmp_path)
+    lines = read_records(docs / "reproduction").lines
+    write_document(lines, here / "reproduction", here / "reproduction.md")
+    assert (here / "reproduction.md").read_text() == (docs / "reproduction.md").read_text()
+    readme = " ".join((docs.parent / "README.md").read_text().split())
+    for sentence in summary(lines):
+        assert sentence in readme
