@@ -71,23 +71,35 @@ def on_small_tables(
       carry: states and sums.
       span: the first step and the one behind the last.
     """
-    vocabulary, last = _tables(carry[0])[0].shape[-2], span[1]
+    vocabulary, (first, last) = _tables(carry[0])[0].shape[-2], span
 
-    def some(at: tuple[Array, tuple[TrainState, Sums]]) -> tuple[Array, tuple[TrainState, Sums]]:
-        """The next steps that have room; all runs take the same."""
-        first, (states, sums) = at
-        reads = each(functools.partial(first_reads, vocabulary=vocabulary), in_axes=(0, None))(words, first)
+    def reads_from(start: Array) -> tuple[Array, Array]:
+        """Which step from `start` on first reads each row `[R, V]`, and where the span that begins there ends."""
+        reads = each(functools.partial(first_reads, vocabulary=vocabulary), in_axes=(0, None))(words, start)
         fit = each(functools.partial(last_that_fits, steps=words.shape[-2], rows=room))(reads)
-        end = first + 1 if config.lazy_embedding else jnp.minimum(jnp.min(fit), last)
+        return reads, start + 1 if config.lazy_embedding else jnp.min(fit)
+
+    # Spans follow from the words alone, wherever training was cut: the same rows are in the small table, bit for bit.
+    start = jax.lax.while_loop(
+        lambda start: reads_from(start)[1] <= first, lambda start: reads_from(start)[1], jnp.zeros_like(first)
+    )
+
+    def some(
+        at: tuple[Array, Array, tuple[TrainState, Sums]],
+    ) -> tuple[Array, Array, tuple[TrainState, Sums]]:
+        """The rest of the span that begins at `start`; all runs take the same steps."""
+        start, first, (states, sums) = at
+        reads, end = reads_from(start)
+        stop = jnp.minimum(end, last)
         rows = each(functools.partial(rows_read, rows=room), in_axes=(0, None))(reads, end)
         small = each(take)(states, rows)
-        small, sums = jax.lax.fori_loop(first, end, functools.partial(step, rows.places), (small, sums))
+        small, sums = jax.lax.fori_loop(first, stop, functools.partial(step, rows.places), (small, sums))
         if not config.lazy_embedding:
             rest = each(functools.partial(settle, config), in_axes=(0, 0, None, 0))
-            states = rest(states, hparams, end - first, small.step - states.step)
-        return end, (each(put_back)(states, small, rows), sums)
+            states = rest(states, hparams, stop - first, small.step - states.step)
+        return end, stop, (each(put_back)(states, small, rows), sums)
 
-    return jax.lax.while_loop(lambda at: at[0] < last, some, (span[0], carry))[1]
+    return jax.lax.while_loop(lambda at: at[1] < last, some, (start, first, carry))[2]
 
 
 def first_reads(words: Array, first: Array, vocabulary: int) -> Array:
