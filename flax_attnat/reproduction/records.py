@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -58,17 +58,6 @@ class Records(NamedTuple):
 
     lines: list[dict[str, Any]]
     runs: frozenset[Done]
-
-
-class Named(Protocol):
-    """A part of the grid."""
-
-    dataset: str
-    variant: str
-    technique: str
-    reading: str | None
-    epsilon: float | str | None
-    seeds: tuple[int, ...]
 
 
 def part_name(part: Any) -> str:
