@@ -57,7 +57,7 @@ class Store:
         """
         path = self._directory / str(position)
         try:
-            with self._open() as checkpointer:
+            with _plain_files(), self._open() as checkpointer:
                 checkpointer.save(position, tree, force=True, overwrite=True, custom_metadata=meta)
             if is_primary():
                 write_atomically(path / SEAL, json.dumps(_checksums(path)))
@@ -116,6 +116,13 @@ class Store:
             f"The checkpoint {self._directory / str(position)} cannot be read: files are missing, cut short or damaged."
             f"{moved} {then}"
         )
+
+
+def _plain_files() -> Any:
+    """Arrays are written as they are: floats of parameters and moments hardly compress, and training waits."""
+    context = ocp.Context()
+    context.array.saving.use_zarr3 = context.array.saving.use_compression = False
+    return context
 
 
 def _checksums(path: epath.Path) -> dict[str, list[int]]:

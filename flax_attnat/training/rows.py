@@ -135,7 +135,7 @@ def put_back(whole: TrainState, small: TrainState, rows: Rows) -> TrainState:
 
     def put(old: Array, new: Array) -> Array:
         """One table."""
-        return old.at[rows.ids].set(new, mode="drop", indices_are_sorted=True, unique_indices=True)
+        return old.at[rows.ids].set(new, mode="drop", indices_are_sorted=True)
 
     tables = map(put, _tables(whole), _tables(small))
     return _map_tables(lambda _: next(tables), small)
