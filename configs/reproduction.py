@@ -16,18 +16,13 @@ from typing import NamedTuple
 
 import ml_collections
 
+from flax_attnat.reproduction.settings import READINGS, Name, main_variant
+
 DATASETS = ("sst", "babi1", "newsgroups", "imdb", "ag_news", "babi2", "babi3", "snli", "multi_nli", "cnn")
 PARTIAL = ("imdb", "ag_news")
 """What is large: on a CPU fewer techniques, epsilons and seeds of it."""
 EPSILONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
 SEEDS = (0, 1, 2, 3, 4)
-READINGS = ("span", "released", "sentence", "sign", "token")
-# Random embeddings, as the papers have it, whatever vectors there are.
-WITHOUT_VECTORS = ("babi1", "babi2", "babi3")
-
-
-Name = tuple[str, str | None]
-"""Technique and reading."""
 
 
 class Part(NamedTuple):
@@ -63,11 +58,6 @@ def get_config(dataset: str = "sst") -> ml_collections.ConfigDict:
 def base(dataset: str) -> ml_collections.ConfigDict:
     """The configuration of a data set."""
     return importlib.import_module(f"configs.{dataset}").get_config()
-
-
-def main_variant(dataset: str) -> str:
-    """The variant that the claims are judged by."""
-    return "random" if dataset in WITHOUT_VECTORS else "pretrained"
 
 
 def parts(datasets: tuple[str, ...], *, full: bool) -> list[Part]:

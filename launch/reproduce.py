@@ -41,10 +41,10 @@ from flax_attnat.config import Config, parse
 from flax_attnat.data.dataset import Dataset
 from flax_attnat.data.load import load, load_vectors
 from flax_attnat.data.vectors import Vectors
-from flax_attnat.reproduction.claims import chosen
 from flax_attnat.reproduction.cohort import estimate_seconds, train_cohort
 from flax_attnat.reproduction.document import write_document
 from flax_attnat.reproduction.records import Done, part_name, read_records, write_record
+from flax_attnat.reproduction.settings import chosen, main_variant
 from flax_attnat.training.loop import Stopped
 from flax_attnat.training.workdir import locked
 from launch import cli
@@ -166,7 +166,7 @@ class _Training:
         """The part with its epsilon, and the seeds that are not done; None without a seed, or a known epsilon."""
         done = read_records(self._records)
         if part.epsilon == "chosen":
-            best = chosen(done.lines, part.dataset, reproduction.main_variant(part.dataset))
+            best = chosen(done.lines, part.dataset, main_variant(part.dataset))
             setting = best.get((part.technique, part.reading))
             if setting is None:
                 return None
@@ -185,7 +185,7 @@ class _Training:
             values.model.attention = "scaled_dot"
         config = parse(values)
         named = {name: getattr(self._values, name) or getattr(config.data, name) for name in ("raw_dir", "data_dir")}
-        random = part.variant == "random" or part.dataset in reproduction.WITHOUT_VECTORS
+        random = "random" in (part.variant, main_variant(part.dataset))
         vectors = "" if random else self._values.vectors or ""
         if not random and not vectors:
             raise cli.UsageError(f"{part.dataset} starts from pretrained vectors: say where they are, --vectors=FILE.")

@@ -1,23 +1,28 @@
-"""The paper's three claims, judged by lines of finished runs: what holds, what does not, and what was not tested.
+"""Claims 1 and 2 of the paper, judged by lines of finished runs: what holds, what does not, and what was not tested.
 
 A setting is compared with others by means over the seeds that it has; a claim about iAT is judged for each reading by
 itself, never for the best of five.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from flax_attnat.evaluation.significance import holm, paired_seeds
+from flax_attnat.reproduction.settings import (
+    READINGS,
+    Index,
+    Line,
+    Name,
+    Setting,
+    chosen,
+    figure_of,
+    index,
+    mean,
+)
 
-Line = Mapping[str, Any]
-Name = tuple[str, str | None]
-"""Technique and reading."""
-
-READINGS = ("span", "released", "sentence", "sign", "token")
 OTHERS: tuple[Name, ...] = (
     *(("vanilla", None), ("attention_rp", None), ("attention_at", None)),
     *(("word_at", None), ("word_iat", None)),
@@ -26,31 +31,12 @@ OTHERS: tuple[Name, ...] = (
 
 TASKS = 10
 """Data sets of the paper."""
-WITHIN = 0.5
-"""Per cent of F1 (accuracy) within which an epsilon counts as good as the best."""
 
 LEAST_EPSILONS = 2
 """A technique that was trained at fewer is not judged: its epsilon was not chosen."""
 
+
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not tested"
-
-
-class Setting(NamedTuple):
-    """What is varied, but for seeds.
-
-    Attributes:
-      dataset: its name.
-      variant: "pretrained", "random" or "scaled_dot".
-      technique: its name.
-      reading: of attention_iat; None for the others.
-      epsilon: None for vanilla.
-    """
-
-    dataset: str
-    variant: str
-    technique: str
-    reading: str | None
-    epsilon: float | None
 
 
 class Control(NamedTuple):
@@ -107,76 +93,6 @@ class Verdict(NamedTuple):
     reading: str
     verdict: str
     reason: str
-
-
-class Course(NamedTuple):
-    """How much a technique depends on epsilon.
-
-    Attributes:
-      name: technique and reading.
-      epsilons: where it was measured, ascending.
-      span: largest less smallest mean over seeds, in per cent.
-      octaves: width, in octaves, of the epsilons around the best one that are within WITHIN of it.
-    """
-
-    name: Name
-    epsilons: tuple[float, ...]
-    span: float
-    octaves: float
-
-
-Index = dict[Setting, dict[int, Line]]
-
-
-def index(lines: Iterable[Line], split: str = "test", epoch: str = "best") -> Index:
-    """Lines by setting and seed; runs that were frozen are left out."""
-    found: Index = {}
-    for line in lines:
-        if (line["split"], line["epoch"]) == (split, epoch) and line["frozen_step"] is None:
-            names = (line["dataset"], line["variant"], line["technique"], line["reading"], line["epsilon"])
-            found.setdefault(Setting(*names), {})[line["seed"]] = line
-    return found
-
-
-def figure_of(runs: Mapping[int, Line]) -> str:
-    """What the paper reports of a data set: F1 of two classes, accuracy of more."""
-    return "f1" if next(iter(runs.values()))["classes"] == 2 else "accuracy"
-
-
-def values(runs: Mapping[int, Line], figure: str) -> list[float]:
-    """A figure of each seed, ascending, where it is defined."""
-    return [float(runs[seed][figure]) for seed in sorted(runs) if runs[seed][figure] is not None]
-
-
-def mean(runs: Mapping[int, Line], figure: str) -> float:
-    """Mean over seeds; NaN where no seed has the figure."""
-    found = values(runs, figure)
-    return fmean(found) if found else math.nan
-
-
-def sd(runs: Mapping[int, Line], figure: str) -> float | None:
-    """Standard deviation over seeds, n - 1; None below two."""
-    found = values(runs, figure)
-    return stdev(found) if len(found) > 1 else None
-
-
-def chosen(lines: Sequence[Line], dataset: str, variant: str) -> dict[Name, Setting]:
-    """For each technique and reading the setting with the largest dev mean of its selection figure.
-
-    Epsilon 0 is a control and does not compete; only the settings of a technique with the most seeds do; a tie goes to
-    the smaller epsilon.
-    """
-    settings: dict[Name, list[tuple[float, int, Setting]]] = {}
-    for setting, runs in index(lines, "dev").items():
-        if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon != 0:
-            score = mean(runs, next(iter(runs.values()))["selection"])
-            if not math.isnan(score):
-                settings.setdefault((setting.technique, setting.reading), []).append((score, len(runs), setting))
-    found = {}
-    for name, of in settings.items():
-        most = max(seeds for _, seeds, _ in of)
-        found[name] = min((-score, setting.epsilon or 0.0, setting) for score, seeds, setting in of if seeds == most)[2]
-    return found
 
 
 def judge(lines: Sequence[Line], variants: Mapping[str, str], figure: str | None = None) -> list[Judged]:
@@ -292,69 +208,4 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
             left = f"{TASKS - len(whole)} of {TASKS} data sets were not tested against everything"
             left += f" (one epsilon only, so far: {', '.join(early)})" if early else ""
             found.append(Verdict(reading, OPEN, f"{said}; {left}" if tested else left))
-    return found
-
-
-def courses(lines: Sequence[Line], dataset: str, variant: str) -> list[Course]:
-    """How each technique of a data set depends on epsilon, over the epsilons that all of them have.
-
-    Techniques with fewer than three common epsilons with the others are left out.
-    """
-    test = index(lines)
-    curves: dict[Name, dict[float, float]] = {}
-    for setting, runs in test.items():
-        if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon:
-            name = (setting.technique, setting.reading)
-            curves.setdefault(name, {})[setting.epsilon] = 100 * mean(runs, figure_of(runs))
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
-    common = sorted(set.intersection(*(set(points) for points in curves.values()))) if curves else []
-    if len(common) < 2:
-        return []
-    return [course(name, {epsilon: points[epsilon] for epsilon in common}) for name, points in curves.items()]
-
-
-def course(name: Name, points: Mapping[float, float]) -> Course:
-    """The span and the width of one curve of per cents by epsilon.
-
-    >>> course(("attention_at", None), {1.0: 82.25, 2.0: 82.5, 8.0: 80.0})
-    Course(name=('attention_at', None), epsilons=(1.0, 2.0, 8.0), span=2.5, octaves=1.0)
-    """
-    epsilons = sorted(points)
-    best = max(epsilons, key=lambda epsilon: (points[epsilon], -epsilon))
-    low = high = epsilons.index(best)
-    while low > 0 and points[epsilons[low - 1]] >= points[best] - WITHIN:
-        low -= 1
-    while high + 1 < len(epsilons) and points[epsilons[high + 1]] >= points[best] - WITHIN:
-        high += 1
-    width = math.log2(epsilons[high] / epsilons[low])
-    return Course(name, tuple(epsilons), max(points.values()) - min(points.values()), width)
-
-
-def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str]) -> list[Verdict]:
-    """Claim 3 for each reading: on every data set, Attention AT and this iAT span less than both word techniques."""
-    found = []
-    for reading in READINGS:
-        said, fine, tested = [], True, 0
-        for dataset, variant in variants.items():
-            spans = {of.name: of for of in courses(lines, dataset, variant)}
-            ours = [spans.get(("attention_at", None)), spans.get(("attention_iat", reading))]
-            words = [spans.get(("word_at", None)), spans.get(("word_iat", None))]
-            if None in ours + words:
-                continue
-            tested += 1
-            most, least = max(of.span for of in ours if of), min(of.span for of in words if of)
-            fine &= most < least
-            narrow, wide = min(of.octaves for of in ours if of), max(of.octaves for of in words if of)
-            said.append(
-                f"{dataset}: spans of at most {most:.2f} against at least {least:.2f}, widths of at least {narrow:.1f}"
-                f" against at most {wide:.1f} octaves"
-            )
-        if not tested:
-            found.append(Verdict(reading, OPEN, "no data set has the curves of all four techniques"))
-        elif not fine:
-            found.append(Verdict(reading, FAILS, "; ".join(said)))
-        else:
-            verdict = HOLDS if tested == TASKS else OPEN
-            left = "" if tested == TASKS else f"; {TASKS - tested} of {TASKS} data sets were not tested"
-            found.append(Verdict(reading, verdict, "; ".join(said) + left))
     return found

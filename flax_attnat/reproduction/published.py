@@ -50,3 +50,44 @@ EARLY = {
     ("attention_iat", "released", 1.0): (82.5, 91.3, 0.67, 0.21),
     ("attention_iat", "released", 5.0): (82.3, 91.2, 0.40, 0.18),
 }
+
+DIFFERENCES = (
+    ("iAT directions between sentences of the batch", "within the sentence"),
+    ("directions never reach r; its sign is reversed", "five readings, named; `released` is theirs"),
+    (
+        "gradients of the first adversarial pass stay in place: about `2 dL + lambda dL_adv`",
+        "`dL + lambda dL_adv`, r constant",
+    ),
+    ("norms over the padded length", "over real tokens (the gradient is zero elsewhere)"),
+    ("accuracy and F1 threshold the raw logit at 0.5 (p > 0.622)", "p > 0.5"),
+    (
+        "label index follows class frequency: on SST F1 and `pos_weight` are of the wrong class",
+        "label 1 is positive",
+    ),
+    (
+        (
+            "the configuration of binary tasks refers to itself and cannot be evaluated; a reader imports a"
+            " class from an empty module"
+        ),
+        "configurations are checked when read",
+    ),
+    ("preparing bAbI and MultiNLI fails", "both are read, in their official layouts"),
+    ("matched and mismatched accuracy are never updated", "both are measured"),
+    (
+        "no configuration uses the adversarial layers; epsilon has no default",
+        "epsilon is a field of every configuration, swept here",
+    ),
+    ("words outside the vocabulary are dropped", "mapped to unknown, as Jain & Wallace do"),
+    ("the filter for pretrained words has no effect", "words without a vector start small and random"),
+    ("the embedding table falls outside the optimiser's groups", "in the encoder's group"),
+    ("losses averaged over the batch (Jain & Wallace: summed)", "averaged over its real rows"),
+    (
+        (
+            "adversarial layers of question answering and inference, Word AT, Word iAT, random perturbation,"
+            " VAT, correlation: not released"
+        ),
+        "here",
+    ),
+    ("fastText vectors (simple English) in the paper", "the vectors that a table names"),
+)
+"""What the paper or its released code does, and what is done here."""

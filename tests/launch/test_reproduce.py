@@ -22,9 +22,9 @@ def command(tmp_path, monkeypatch):
     ]
     monkeypatch.setattr(reproduction, "base", small)
     monkeypatch.setattr(reproduction, "DATASETS", ("planted",))
-    monkeypatch.setattr("flax_attnat.reproduction.document.DATASETS", ("planted",))
+    monkeypatch.setattr("flax_attnat.reproduction.settings.DATASETS", ("planted",))
     monkeypatch.setattr(reproduction, "parts", lambda datasets, full: parts)
-    monkeypatch.setattr("flax_attnat.reproduction.document._main", lambda dataset: "random")
+    monkeypatch.setattr("flax_attnat.reproduction.settings.RANDOM", ("planted",))
 
     def run(*flags: str) -> int:
         folders = [f"--{name}={tmp_path / name}" for name in ("workdir", "records", "data_dir")]
@@ -70,6 +70,7 @@ def test_a_command_that_cannot_be_used_is_a_sentence(command, capsys, flags, sen
 
 def test_pretrained_vectors_are_asked_for_by_name(command, monkeypatch, capsys) -> None:
     part = reproduction.Part("planted", "pretrained", "vanilla", None, None, (0,))
+    monkeypatch.setattr("flax_attnat.reproduction.settings.RANDOM", ())
     monkeypatch.setattr(reproduction, "parts", lambda datasets, full: [part])
     assert command("--budget_hours=1", "--datasets=planted") == cli.USAGE
     assert "say where they are, --vectors=FILE" in capsys.readouterr().err

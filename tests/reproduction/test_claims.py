@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from flax_attnat.reproduction import claims
+from flax_attnat.reproduction import claims, courses, settings
 from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN
 from tests.reproduction.made import lines_of
 
@@ -37,7 +37,7 @@ def test_the_setting_is_chosen_on_dev_and_epsilon_zero_does_not_compete() -> Non
         *lines_of("sst", "attention_at", None, 0.0, dev=[0.99, 0.99], test=[0.9, 0.9]),
         *lines_of("sst", "attention_at", None, 2.0, dev=[1.0], test=[0.9]),
     ]
-    best = claims.chosen(lines, "sst", "pretrained")
+    best = settings.chosen(lines, "sst", "pretrained")
     assert best[("attention_at", None)].epsilon == 5.0, "the larger dev mean among those with the most seeds"
 
 
@@ -45,7 +45,7 @@ def test_a_tie_goes_to_the_smaller_epsilon() -> None:
     lines = [
         line for e in (5.0, 1.0) for line in lines_of("sst", "attention_at", None, e, dev=[0.8, 0.8], test=[0.8, 0.8])
     ]
-    assert claims.chosen(lines, "sst", "pretrained")[("attention_at", None)].epsilon == 1.0
+    assert settings.chosen(lines, "sst", "pretrained")[("attention_at", None)].epsilon == 1.0
 
 
 def judged(readings: dict[str, float], datasets=("sst",), others: float = 0.80):
@@ -111,7 +111,7 @@ def test_a_missing_control_is_said_and_no_figure_is_made_up() -> None:
 
 def test_frozen_runs_do_not_count() -> None:
     lines = lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8])
-    assert not claims.index([line | {"frozen_step": 3} for line in lines])
+    assert not settings.index([line | {"frozen_step": 3} for line in lines])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_frozen_runs_do_not_count() -> None:
     ],
 )
 def test_the_course_of_a_technique(points, span, octaves) -> None:
-    found = claims.course(("word_at", None), points)
+    found = courses.course(("word_at", None), points)
     assert found.span == pytest.approx(span) and found.octaves == pytest.approx(octaves)
 
 
@@ -136,16 +136,16 @@ def curve(name, reading, means, dataset="sst"):
 def test_claim_three_compares_the_flattest_word_technique_with_the_steepest_of_attention() -> None:
     words = [*curve("word_at", None, (0.8, 0.7, 0.6)), *curve("word_iat", None, (0.8, 0.78, 0.75))]
     flat = [*curve("attention_at", None, (0.8, 0.8, 0.79)), *curve("attention_iat", "span", (0.8, 0.81, 0.8))]
-    verdict = {of.reading: of for of in claims.sensitivity_verdicts([*words, *flat], {"sst": "pretrained"})}
+    verdict = {of.reading: of for of in courses.sensitivity_verdicts([*words, *flat], {"sst": "pretrained"})}
     assert verdict["span"].verdict == OPEN and "spans of at most 1.00 against at least 5.00" in verdict["span"].reason
     assert verdict["released"].reason == "no data set has the curves of all four techniques"
     steep = [*curve("attention_at", None, (0.8, 0.7, 0.79)), *curve("attention_iat", "span", (0.8, 0.81, 0.8))]
-    found = claims.sensitivity_verdicts([*words, *steep], {"sst": "pretrained"})
+    found = courses.sensitivity_verdicts([*words, *steep], {"sst": "pretrained"})
     assert found[0].verdict == FAILS
 
 
 def test_means_and_spreads_leave_undefined_figures_out() -> None:
     runs = {0: {"f1": 0.5}, 1: {"f1": None}, 2: {"f1": 0.7}}
-    assert claims.mean(runs, "f1") == pytest.approx(0.6)
-    assert claims.sd(runs, "f1") == pytest.approx(math.sqrt(0.02))
-    assert math.isnan(claims.mean({0: {"f1": None}}, "f1")) and claims.sd({0: {"f1": 1.0}}, "f1") is None
+    assert settings.mean(runs, "f1") == pytest.approx(0.6)
+    assert settings.sd(runs, "f1") == pytest.approx(math.sqrt(0.02))
+    assert math.isnan(settings.mean({0: {"f1": None}}, "f1")) and settings.sd({0: {"f1": 1.0}}, "f1") is None

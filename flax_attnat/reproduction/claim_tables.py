@@ -1,0 +1,82 @@
+"""The section of the document on one claim: verdicts, and the figures behind them."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from flax_attnat.reproduction.cells import epsilon_cell, named, table, technique_name
+from flax_attnat.reproduction.claims import Judged, Verdict, judge
+from flax_attnat.reproduction.courses import WITHIN, Course, courses
+from flax_attnat.reproduction.settings import ORDER, Index, Line, Setting, datasets_of, index, main_variant, mean
+
+
+def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Sequence[Line]) -> Iterator[str]:
+    """A claim: verdicts, and the comparison with the controls or the curves behind them."""
+    yield f"## Claim {number}: {claim}"
+    yield ""
+    yield from table(("reading", "verdict", "figures"), [(of.reading, of.verdict, of.reason) for of in said])
+    variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
+    if number == 3:
+        rows = [row for dataset, variant in variants.items() for row in _courses(lines, dataset, variant)]
+        yield (
+            "Span: largest less smallest mean over seeds on test, over the epsilons that all techniques of the data set"
+            f" have. Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what"
+            " was measured. Relative: the epsilons over the norm of what is perturbed, before it is trained to resist:"
+            " vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon."
+        )
+        yield ""
+        columns = ("data", "technique", "epsilons", "relative", "span", "width, octaves", "seeds")
+        yield from table(columns, rows)
+        return
+    figure = None if number == 1 else "pearson_gradient"
+    judged = judge(lines, variants, figure)
+    yield (
+        "Each reading at its own epsilon against its controls: vanilla, random perturbation, and epsilon 0, which"
+        " trains on twice the clean loss. Difference of the means over the seeds that both have; p of a paired t test"
+        " over seeds, and corrected over readings and data sets (Holm). With three seeds only large differences are"
+        " found."
+    )
+    yield ""
+    unit = 100 if number == 1 else 1
+    heads = ("data", "reading", "epsilon", *_of_controls(judged))
+    yield from table(heads, [_compared(lines, of, unit) for of in judged])
+
+
+def _of_controls(judged: Sequence[Judged]) -> list[str]:
+    """Heads of the columns of the controls."""
+    return [f"less {control.name} (p; Holm)" for control in judged[0].controls] if judged else []
+
+
+def _compared(lines: Sequence[Line], of: Judged, unit: float) -> tuple[str, ...]:
+    """A row of the comparison with controls."""
+    cells = []
+    for control in of.controls:
+        if control.difference is None:
+            cells.append("not trained")
+            continue
+        p = "; ".join("n/a" if value is None else f"{value:.3f}" for value in (control.p_value, control.p_holm))
+        cells.append(f"{unit * control.difference:+.{2 if unit == 100 else 3}f} ({p}), {control.seeds} seeds")
+    return (named(lines, of.dataset), of.reading, epsilon_cell(of.setting.epsilon), *cells)
+
+
+def _courses(lines: Sequence[Line], dataset: str, variant: str) -> Iterator[tuple[str, ...]]:
+    """Rows of how techniques depend on epsilon."""
+    test = index(lines)
+    for of in sorted(courses(lines, dataset, variant), key=lambda of: ORDER.index(of.name)):
+        relative = _relative(test, dataset, variant, of)
+        seeds = {len(test[Setting(dataset, variant, *of.name, epsilon)]) for epsilon in of.epsilons}
+        yield (
+            *(named(lines, dataset), technique_name(of.name), ", ".join(f"{e:g}" for e in of.epsilons), relative),
+            *(f"{of.span:.2f}", f"{of.octaves:.1f}", " to ".join(map(str, sorted({min(seeds), max(seeds)})))),
+        )
+
+
+def _relative(test: Index, dataset: str, variant: str, of: Course) -> str:
+    """The ends of a course's epsilons over the clean norm of what is perturbed."""
+    if of.name[0].startswith("word_"):
+        runs, field = test[Setting(dataset, variant, *of.name, of.epsilons[0])], "word_norm"
+    else:
+        runs, field = test.get(Setting(dataset, variant, "vanilla", None, None), {}), "score_norm"
+    norm = mean(runs, field) if runs else math.nan
+    if math.isnan(norm) or norm == 0:
+        return "n/a"
+    return f"{of.epsilons[0] / norm:.2g} to {of.epsilons[-1] / norm:.2g}"

@@ -1,0 +1,92 @@
+"""Claim 3 of the paper: how much techniques depend on epsilon."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN, TASKS, Verdict
+from flax_attnat.reproduction.settings import READINGS, Line, Name, figure_of, index, mean
+
+WITHIN = 0.5
+"""Per cent of F1 (accuracy) within which an epsilon counts as good as the best."""
+
+
+class Course(NamedTuple):
+    """How much a technique depends on epsilon.
+
+    Attributes:
+      name: technique and reading.
+      epsilons: where it was measured, ascending.
+      span: largest less smallest mean over seeds, in per cent.
+      octaves: width, in octaves, of the epsilons around the best one that are within WITHIN of it.
+    """
+
+    name: Name
+    epsilons: tuple[float, ...]
+    span: float
+    octaves: float
+
+
+def courses(lines: Sequence[Line], dataset: str, variant: str) -> list[Course]:
+    """How each technique of a data set depends on epsilon, over the epsilons that all of them have.
+
+    Techniques with fewer than three common epsilons with the others are left out.
+    """
+    test = index(lines)
+    curves: dict[Name, dict[float, float]] = {}
+    for setting, runs in test.items():
+        if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon:
+            name = (setting.technique, setting.reading)
+            curves.setdefault(name, {})[setting.epsilon] = 100 * mean(runs, figure_of(runs))
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    common = sorted(set.intersection(*(set(points) for points in curves.values()))) if curves else []
+    if len(common) < 2:
+        return []
+    return [course(name, {epsilon: points[epsilon] for epsilon in common}) for name, points in curves.items()]
+
+
+def course(name: Name, points: Mapping[float, float]) -> Course:
+    """The span and the width of one curve of per cents by epsilon.
+
+    >>> course(("attention_at", None), {1.0: 82.25, 2.0: 82.5, 8.0: 80.0})
+    Course(name=('attention_at', None), epsilons=(1.0, 2.0, 8.0), span=2.5, octaves=1.0)
+    """
+    epsilons = sorted(points)
+    best = max(epsilons, key=lambda epsilon: (points[epsilon], -epsilon))
+    low = high = epsilons.index(best)
+    while low > 0 and points[epsilons[low - 1]] >= points[best] - WITHIN:
+        low -= 1
+    while high + 1 < len(epsilons) and points[epsilons[high + 1]] >= points[best] - WITHIN:
+        high += 1
+    width = math.log2(epsilons[high] / epsilons[low])
+    return Course(name, tuple(epsilons), max(points.values()) - min(points.values()), width)
+
+
+def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str]) -> list[Verdict]:
+    """Claim 3 for each reading: on every data set, Attention AT and this iAT span less than both word techniques."""
+    found = []
+    for reading in READINGS:
+        said, fine, tested = [], True, 0
+        for dataset, variant in variants.items():
+            spans = {of.name: of for of in courses(lines, dataset, variant)}
+            ours = [spans.get(("attention_at", None)), spans.get(("attention_iat", reading))]
+            words = [spans.get(("word_at", None)), spans.get(("word_iat", None))]
+            if None in ours + words:
+                continue
+            tested += 1
+            most, least = max(of.span for of in ours if of), min(of.span for of in words if of)
+            fine &= most < least
+            narrow, wide = min(of.octaves for of in ours if of), max(of.octaves for of in words if of)
+            said.append(
+                f"{dataset}: spans of at most {most:.2f} against at least {least:.2f}, widths of at least {narrow:.1f}"
+                f" against at most {wide:.1f} octaves"
+            )
+        if not tested:
+            found.append(Verdict(reading, OPEN, "no data set has the curves of all four techniques"))
+        elif not fine:
+            found.append(Verdict(reading, FAILS, "; ".join(said)))
+        else:
+            verdict = HOLDS if tested == TASKS else OPEN
+            left = "" if tested == TASKS else f"; {TASKS - tested} of {TASKS} data sets were not tested"
+            found.append(Verdict(reading, verdict, "; ".join(said) + left))
+    return found

@@ -1,0 +1,147 @@
+"""The section of the document on one data set."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from flax_attnat.reproduction.cells import (
+    TITLES,
+    certified_cell,
+    described,
+    epsilon_cell,
+    number,
+    percent,
+    table,
+    technique_name,
+)
+from flax_attnat.reproduction.published import PUBLISHED, SOURCE
+from flax_attnat.reproduction.settings import (
+    ORDER,
+    Index,
+    Line,
+    Name,
+    Setting,
+    chosen,
+    figure_of,
+    index,
+    main_figure,
+    main_variant,
+)
+
+
+def dataset_section(lines: Sequence[Line], dataset: str, place: str) -> Iterator[str]:
+    """The section of one data set."""
+    test, variant, figure = index(lines), main_variant(dataset), main_figure(lines, dataset)
+    yield f"## {dataset}"
+    yield ""
+    yield described(lines, dataset) + "."
+    yield ""
+    best = chosen(lines, dataset, variant)
+    rows = [
+        (technique_name(name), epsilon_cell(best[name].epsilon), *_main_figures(test[best[name]]))
+        for name in ORDER
+        if name in best and best[name] in test
+    ]
+    zero = Setting(dataset, variant, "attention_at", None, 0.0)
+    if zero in test:
+        rows.append(("epsilon 0 (control)", "0", *_main_figures(test[zero])))
+    selection = next(line["selection"] for line in lines if line["dataset"] == dataset)
+    yield f"Test figures at the epsilon that is best by dev {selection}:"
+    yield ""
+    yield from table(
+        ("technique", "epsilon", TITLES[figure], "accuracy", "AUC", "best epoch", "seeds", "seconds a run"), rows
+    )
+    rows = [
+        (technique_name(name), epsilon_cell(best[name].epsilon), *_agreement(test[best[name]]))
+        for name in ORDER
+        if name in best and best[name] in test
+    ]
+    yield "Attention and gradient importance (Jain & Wallace: attention held constant), means over texts, then seeds:"
+    yield ""
+    yield from table(
+        (
+            *("technique", "epsilon", "Pearson", "tau", "tau with p <= .05, %"),
+            *("texts without", "largest weight", "certified at 0.5"),
+        ),
+        rows,
+    )
+    yield from _beside(test, best, dataset)
+    yield from _curve_table(test, dataset, variant, figure)
+    if drawn_lines(lines, dataset):
+        yield f"![{TITLES[figure]} on test against epsilon]({place}/{dataset}_epsilon.svg)"
+        yield ""
+
+
+def _main_figures(runs: Mapping[int, Line]) -> tuple[str, ...]:
+    """Prediction figures of a setting, and what they cost."""
+    epochs = sorted(line["best_epoch"] for line in runs.values())
+    seconds = max(line["seconds"] / line["population"] for line in runs.values())
+    return (
+        *(percent(runs, figure_of(runs)), percent(runs, "accuracy"), percent(runs, "auc")),
+        *(", ".join(map(str, epochs)), str(len(runs)), f"{seconds:.0f}"),
+    )
+
+
+def _agreement(runs: Mapping[int, Line]) -> tuple[str, ...]:
+    """Figures of agreement of a setting."""
+    undefined = sorted({line["undefined_gradient"] for line in runs.values()})
+    return (
+        *(
+            number(runs, "pearson_gradient"),
+            number(runs, "kendall_gradient"),
+            percent(runs, "significant_gradient", 0),
+        ),
+        *(
+            " to ".join(map(str, sorted({undefined[0], undefined[-1]}))),
+            number(runs, "largest_attention"),
+            certified_cell(runs),
+        ),
+    )
+
+
+def _beside(test: Index, best: Mapping[Name, Setting], dataset: str) -> Iterator[str]:
+    """The published vanilla beside ours."""
+    published, vanilla = PUBLISHED.get(dataset), best.get(("vanilla", None))
+    if published is None or vanilla is None or vanilla not in test:
+        return
+    runs = test[vanilla]
+    theirs = [published.accuracy, published.f1, published.auc]
+    said = ["n/a" if value is None else f"{100 * value:.1f}" for value in theirs]
+    rows = [
+        (SOURCE, *said, f"{published.tau:.3f}", f"{100 * published.significant:.0f}"),
+        (
+            "vanilla here",
+            *(percent(runs, name) for name in ("accuracy", "f1", "auc")),
+            number(runs, "kendall_gradient"),
+            percent(runs, "significant_gradient", 0),
+        ),
+    ]
+    yield from table(("vanilla", "accuracy", "F1", "AUC", "tau", "tau with p <= .05, %"), rows)
+
+
+def _curve_table(test: Index, dataset: str, variant: str, figure: str) -> Iterator[str]:
+    """The figure of every technique at every epsilon."""
+    curves: dict[Name, dict[float, Mapping[int, Line]]] = {}
+    for of, runs in test.items():
+        if (of.dataset, of.variant) == (dataset, variant) and of.epsilon is not None:
+            curves.setdefault((of.technique, of.reading), {})[of.epsilon] = runs
+    epsilons = sorted({epsilon for points in curves.values() for epsilon in points})
+    if len(epsilons) < 2:
+        return
+    yield f"{TITLES[figure]} on test by epsilon:"
+    yield ""
+    rows = [
+        (technique_name(name), *(percent(curves[name][e], figure) if e in curves[name] else "-" for e in epsilons))
+        for name in ORDER
+        if name in curves
+    ]
+    yield from table(("technique", *(f"{epsilon:g}" for epsilon in epsilons)), rows)
+
+
+def drawn_lines(lines: Sequence[Line], dataset: str) -> list[dict[str, Any]]:
+    """The lines of a data set's figure; empty where one epsilon alone was measured."""
+    found = [
+        dict(line)
+        for line in lines
+        if (line["dataset"], line["variant"]) == (dataset, main_variant(dataset)) and line["epoch"] == "best"
+    ]
+    return found if len({line["epsilon"] for line in found if line["epsilon"]}) > 1 else []

@@ -1,0 +1,112 @@
+"""Settings of the grid and the figures of their runs: what is compared, as lines say it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+Line = Mapping[str, Any]
+
+Name = tuple[str, str | None]
+"""Technique and reading."""
+
+# The order of the document.
+DATASETS = ("sst", "newsgroups", "imdb", "ag_news", "babi1", "babi2", "babi3", "cnn", "snli", "multi_nli")
+# Random embeddings, as the papers have it, whatever vectors there are.
+RANDOM = ("babi1", "babi2", "babi3")
+
+READINGS = ("span", "released", "sentence", "sign", "token")
+
+ORDER: tuple[Name, ...] = (
+    *(("vanilla", None), ("attention_rp", None), ("attention_at", None)),
+    *(("attention_iat", reading) for reading in READINGS),
+    *(("word_at", None), ("word_iat", None)),
+)
+
+
+class Setting(NamedTuple):
+    """What is varied, but for seeds.
+
+    Attributes:
+      dataset: its name.
+      variant: "pretrained", "random" or "scaled_dot".
+      technique: its name.
+      reading: of attention_iat; None for the others.
+      epsilon: None for vanilla.
+    """
+
+    dataset: str
+    variant: str
+    technique: str
+    reading: str | None
+    epsilon: float | None
+
+
+Index = dict[Setting, dict[int, Line]]
+
+
+def index(lines: Iterable[Line], split: str = "test", epoch: str = "best") -> Index:
+    """Lines by setting and seed; runs that were frozen are left out."""
+    found: Index = {}
+    for line in lines:
+        if (line["split"], line["epoch"]) == (split, epoch) and line["frozen_step"] is None:
+            names = (line["dataset"], line["variant"], line["technique"], line["reading"], line["epsilon"])
+            found.setdefault(Setting(*names), {})[line["seed"]] = line
+    return found
+
+
+def figure_of(runs: Mapping[int, Line]) -> str:
+    """What the paper reports of a data set: F1 of two classes, accuracy of more."""
+    return "f1" if next(iter(runs.values()))["classes"] == 2 else "accuracy"
+
+
+def values(runs: Mapping[int, Line], figure: str) -> list[float]:
+    """A figure of each seed, ascending, where it is defined."""
+    return [float(runs[seed][figure]) for seed in sorted(runs) if runs[seed][figure] is not None]
+
+
+def mean(runs: Mapping[int, Line], figure: str) -> float:
+    """Mean over seeds; NaN where no seed has the figure."""
+    found = values(runs, figure)
+    return fmean(found) if found else math.nan
+
+
+def sd(runs: Mapping[int, Line], figure: str) -> float | None:
+    """Standard deviation over seeds, n - 1; None below two."""
+    found = values(runs, figure)
+    return stdev(found) if len(found) > 1 else None
+
+
+def chosen(lines: Sequence[Line], dataset: str, variant: str) -> dict[Name, Setting]:
+    """For each technique and reading the setting with the largest dev mean of its selection figure.
+
+    Epsilon 0 is a control and does not compete; only the settings of a technique with the most seeds do; a tie goes to
+    the smaller epsilon.
+    """
+    settings: dict[Name, list[tuple[float, int, Setting]]] = {}
+    for setting, runs in index(lines, "dev").items():
+        if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon != 0:
+            score = mean(runs, next(iter(runs.values()))["selection"])
+            if not math.isnan(score):
+                settings.setdefault((setting.technique, setting.reading), []).append((score, len(runs), setting))
+    found = {}
+    for name, of in settings.items():
+        most = max(seeds for _, seeds, _ in of)
+        found[name] = min((-score, setting.epsilon or 0.0, setting) for score, seeds, setting in of if seeds == most)[2]
+    return found
+
+
+def datasets_of(lines: Iterable[Line]) -> list[str]:
+    """The data sets that have runs of the main variant, in a fixed order."""
+    there = {line["dataset"] for line in lines if line["variant"] == main_variant(line["dataset"])}
+    return [dataset for dataset in DATASETS if dataset in there]
+
+
+def main_variant(dataset: str) -> str:
+    """The variant that claims are judged by."""
+    return "random" if dataset in RANDOM else "pretrained"
+
+
+def main_figure(lines: Sequence[Line], dataset: str) -> str:
+    """F1 of two classes, accuracy of more."""
+    return "f1" if next(line["classes"] for line in lines if line["dataset"] == dataset) == 2 else "accuracy"
