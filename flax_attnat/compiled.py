@@ -1,10 +1,13 @@
 """What is said to the compiler and changes no number: what to write to memory, and how to compile for a CPU."""
 
+import os
 from typing import TypeVar
 
 import jax
 
 Tree = TypeVar("Tree")
+
+LEVEL = "xla_backend_optimization_level"
 
 
 def computed_once(tree: Tree) -> Tree:
@@ -17,12 +20,13 @@ def computed_once(tree: Tree) -> Tree:
     return jax.lax.platform_dependent(tree, cpu=jax.lax.optimization_barrier, default=lambda same: same)
 
 
-def compiler_options(platform: str, once: bool = False) -> dict[str, str | int] | None:
-    """What the training programs are compiled with on "cpu"; nothing on other platforms.
+def compiler_options(platform: str) -> dict[str, str | int] | None:
+    """What the programs of training and evaluation are compiled with on "cpu"; nothing on other platforms.
 
-    Without YNNPACK XLA takes Eigen for its products: as fast on wide ones, faster on those of a recurrent step. A
-    program that runs `once` is compiled with less effort.
+    Without YNNPACK XLA takes Eigen for its products: as fast on wide ones, faster on those of a recurrent step. LLVM's
+    first level makes programs as fast as its third or faster, sooner; a level that XLA_FLAGS names is left as it is.
     """
     if platform != "cpu":
         return None
-    return {"xla_cpu_experimental_ynn_fusion_type": ""} | ({"xla_backend_optimization_level": 1} if once else {})
+    level = {} if LEVEL in os.environ.get("XLA_FLAGS", "") else {LEVEL: 1}
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} | level

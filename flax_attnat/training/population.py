@@ -74,10 +74,10 @@ def build_population(
     run, all_ = BY_RUN, WHOLE
     platform = mesh.devices.flat[0].platform
 
-    def compiled(function: Callable, *specs: object, donate: tuple[int, ...] = (), once: bool = False) -> Callable:
-        """`function` over the runs of the mesh, to be compiled at its first call; `once`: it will be called once."""
+    def compiled(function: Callable, *specs: object, donate: tuple[int, ...] = ()) -> Callable:
+        """`function` over the runs of the mesh, to be compiled at its first call."""
         shared = over_runs(function, mesh, *specs)  # type: ignore[arg-type]
-        return jax.jit(shared, donate_argnums=donate, compiler_options=compiler_options(platform, once))
+        return jax.jit(shared, donate_argnums=donate, compiler_options=compiler_options(platform))
 
     refresh = functools.partial(_refresh, model, config.word.neighbours, valid_words)
     together = config.population.runs_together or (1 if platform == "cpu" else None)
@@ -86,7 +86,7 @@ def build_population(
     some_rows = optimizer if pays and not config.technique.startswith("word_") else None
     chunk = in_groups(functools.partial(_run_chunk, train_step, mesh, model, some_rows), together)
     return Population(
-        init=compiled(functools.partial(_init, model, optimizer), run, once=True),
+        init=compiled(functools.partial(_init, model, optimizer), run),
         run_chunk=compiled(chunk, run, run, all_, run, all_, all_, run, run, run, donate=(0, 1)),
         refresh=compiled(refresh, run) if reads_neighbours else lambda params: None,
         predict=compiled(functools.partial(_predict, model, mesh), run, all_),
