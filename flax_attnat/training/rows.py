@@ -43,7 +43,7 @@ def small_table(config: OptimizerConfig, states: TrainState, words: Array) -> in
     if config.lazy_embedding:
         return min(rows, vocabulary)
     rows = max(rows, vocabulary // 8)
-    return rows if 2 * rows <= vocabulary else None
+    return rows if 4 * rows <= vocabulary else None
 
 
 Sums = TypeVar("Sums")
