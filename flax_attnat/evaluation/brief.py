@@ -34,7 +34,7 @@ def describe(
     model: Model, params: Params, batch: Batch, *, kinds: Sequence[str] = tuple(KINDS), radii: Sequence[float] = RADII
 ) -> dict[str, Array]:
     """Figures of one run and B texts, `[B]` each; `certified` is `[B, N]` by radius, and missing of pair models."""
-    found = importance.gradient_importances(model, params, batch)
+    found, encoded = importance.gradients_and_encoding(model, params, batch)
     mask = jnp.arange(batch.tokens.shape[1])[None, :] < batch.length[:, None]
     columns = {"probability": found.probability, "largest_attention": jnp.max(found.attention, axis=-1)}
     for name in kinds:
@@ -42,9 +42,8 @@ def describe(
         columns[f"pearson_{name}"] = agreement.pearson(found.attention, row, mask)
         columns[f"kendall_{name}"], columns[f"kendall_p_{name}"] = agreement.kendall(found.attention, row, mask)
     words = model.embed(params, batch)
-    encoded = model.encode(params, words, batch)
     columns |= _sizes(model, params, batch, words, encoded)
-    # Encoded once for both.
+    # Encoded once for all.
     there = model._replace(embed=lambda params, batch: words, encode=lambda params, words, batch: encoded)
     certified = robustness.certify_scores(there, params, batch, radii, order=float("inf"))
     return columns if certified is None else columns | {"certified": certified.T}

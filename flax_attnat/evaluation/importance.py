@@ -74,7 +74,7 @@ class _Pass(NamedTuple):
 
     Attributes:
       words: `[B, T, E]` word vectors of the passage.
-      mask: `[B, T]`, true on real tokens.
+      encoded: the batch encoded.
       attention: `[B, T]`.
       probability: `[B, C]`.
       detached: `detached() -> [B, T, E]`, -dp/dw with the attention weights held constant.
@@ -82,7 +82,7 @@ class _Pass(NamedTuple):
     """
 
     words: Array
-    mask: Array
+    encoded: Encoded
     attention: Array
     probability: Array
     detached: Callable[[], Array]
@@ -123,18 +123,24 @@ def gradient_importances(model: Model, params: Params, batch: Batch) -> Gradient
 
     Source: Jain & Wallace 2019, section 4.1.
     """
+    return gradients_and_encoding(model, params, batch)[0]
+
+
+def gradients_and_encoding(model: Model, params: Params, batch: Batch) -> tuple[Gradients, Encoded]:
+    """`gradient_importances`, and the encoding `[B, T, 2H]` that it differentiates, for whoever needs both."""
     one = _differentiate(model, params, batch)
     gradient = one.detached()
     # Of size 1 first: the squares of a gradient of 1e-23 are 0 in float32.
     largest = jnp.max(jnp.abs(gradient), axis=(1, 2), keepdims=True, initial=0.0)
     norm = jnp.sqrt(jnp.sum(jnp.square(gradient / jnp.where(largest > 0, largest, 1)), axis=-1))
-    return Gradients(
+    gradients = Gradients(
         one.probability,
         one.attention,
         _one_hot(gradient, one),
         _one_hot(one.attached(), one),
-        _normalise(norm, one.mask),
+        _normalise(norm, one.encoded.mask),
     )
+    return gradients, one.encoded
 
 
 def leave_one_out(model: Model, params: Params, batch: Batch) -> LeaveOneOut:
@@ -260,12 +266,12 @@ def _differentiate(model: Model, params: Params, batch: Batch) -> _Pass:
         return pull(jax.tree.map(jnp.add, by_states, pull_scores(by_scores)[0]))[0][:, :size]
 
     attention = masked_softmax(scores, encoded.mask)
-    return _Pass(words[:, :size], encoded.mask, attention, probability, lambda: pull(by_states)[0][:, :size], attached)
+    return _Pass(words[:, :size], encoded, attention, probability, lambda: pull(by_states)[0][:, :size], attached)
 
 
 def _one_hot(gradient: Array, one: _Pass) -> Array:
     """`|w . g|` `[B, T]` of a gradient `[B, T, E]`, normalised."""
-    return _normalise(jnp.abs(jnp.sum(gradient * one.words, axis=-1)), one.mask)
+    return _normalise(jnp.abs(jnp.sum(gradient * one.words, axis=-1)), one.encoded.mask)
 
 
 def _normalise(raw: Array, mask: Array) -> Array:
