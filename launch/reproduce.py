@@ -208,21 +208,20 @@ class _Training:
 
     def _estimate(self, part: Part) -> float:
         """Seconds that a part takes about: from what is done of its data set on such a device, or from a few steps."""
-        key = f"{part.dataset} {part.variant == 'scaled_dot'}"
+        name, device = part.dataset, jax.devices()[0].device_kind
         weight = WORD_STEPS if part.technique.startswith("word_") else 1.0
-        if key not in self._seconds:
-            device = jax.devices()[0].device_kind
+        if name not in self._seconds:
             past = [
                 line["seconds"] / line["population"] / (WORD_STEPS if line["technique"].startswith("word_") else 1.0)
                 for line in read_records(self._records).lines
-                if (line["dataset"], line["device"], line["split"]) == (part.dataset, device, "dev")
+                if (line["dataset"], line["device"], line["split"]) == (name, device, "dev")
             ]
             if past:
-                self._seconds[key] = sorted(past)[len(past) // 2]
+                self._seconds[name] = sorted(past)[len(past) // 2]
             else:
                 plain = part._replace(technique="vanilla", reading=None, epsilon=None, seeds=part.seeds[:1])
-                self._seconds[key] = estimate_seconds(self._config(plain), self._load(part)[0])
-        return REST * weight * self._seconds[key] * len(part.seeds)
+                self._seconds[name] = estimate_seconds(self._config(plain), self._load(part)[0])
+        return REST * weight * self._seconds[name] * len(part.seeds)
 
     def _outlook(self, left: Sequence[Part], budget: float) -> str:
         """What there is to do."""
