@@ -1,4 +1,4 @@
-"""What is said to the compiler and changes no number: what to write to memory, and how to compile for a CPU."""
+"""What is said to the compiler, of which no number depends but by rounding: what to write, and how to compile."""
 
 import os
 from typing import TypeVar
