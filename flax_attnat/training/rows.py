@@ -38,6 +38,7 @@ def small_table(config: OptimizerConfig, states: TrainState, words: Array) -> in
     """How many rows U a small table has for steps of `words` `[..., S, W]`; None: the whole table is as good.
 
     As many as one step may read, so that every step has room; an eighth of V, so that most spans are of many steps.
+    At most a quarter of V: larger ones take memory, and no less time.
     """
     rows, vocabulary = words.shape[-1], _tables(states)[0].shape[-2]
     if config.lazy_embedding:
