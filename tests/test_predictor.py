@@ -53,6 +53,7 @@ def forget_pair(config: Config, dataset: Dataset, workdir: Path) -> None:
     assert restored is not None and restored[1].pop("pair") == (dataset.splits["train"].queries is not None)
     store = Store(next((workdir / "trained").iterdir()), print)
     store.save(store.positions()[-1], *restored)
+    store.wait()
 
 
 def cut(dataset: Dataset) -> Dataset:

@@ -2,13 +2,15 @@
 
 The only module that touches Orbax. A checkpoint is one tree of arrays and one JSON object. Once it is written, sizes
 and checksums of its files are written beside them: a checkpoint whose files do not match is found out before Orbax
-reads it, and the one before it is used instead.
+reads it, and the one before it is used instead. Writing goes on beside the training that follows: devices wait only for
+the copy to the host.
 """
 
 import functools
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ class Store:
         if not read_only:
             self._directory.mkdir(parents=True, exist_ok=True)
         self.say = say
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._written: tuple[int, Future[None]] | None = None
 
     def positions(self) -> list[int]:
         """Positions of the finished checkpoints, ascending."""
@@ -50,25 +54,59 @@ class Store:
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
 
     def save(self, position: int, tree: Any, meta: dict[str, Any]) -> None:
-        """Writes one checkpoint under a temporary name, renames it, and lets go of all but the last two.
+        """Begins to write a checkpoint, once the one before it is written; `wait` says when it is there.
+
+        It is written under a temporary name and renamed, and all but the last two are let go of. When this returns, the
+        tree's arrays are on the host and may be donated.
+
+        Raises:
+          CheckpointError: the file system refused this checkpoint or the one before it.
+        """
+        self.wait()
+        checkpointer = self._open()
+        try:
+            with _plain_files():
+                response = checkpointer.save_async(position, tree, force=True, overwrite=True, custom_metadata=meta)
+        except Exception as error:  # Orbax and TensorStore raise many types; all mean that nothing was saved
+            checkpointer.close()
+            raise self._failed(position, error) from error
+        self._written = position, self._writer.submit(self._complete, position, checkpointer, response)
+
+    def wait(self) -> None:
+        """Returns when what `save` began is written, by every process.
 
         Raises:
           CheckpointError: the file system refused; the checkpoints before this one are as they were.
         """
-        path = self._directory / str(position)
+        if self._written is None:
+            return
+        (position, written), self._written = self._written, None
         try:
-            with _plain_files(), self._open() as checkpointer:
-                checkpointer.save(position, tree, force=True, overwrite=True, custom_metadata=meta)
-            if is_primary():
-                write_atomically(path / SEAL, json.dumps(_checksums(path)))
-            wait_for_all(f"saved {position}")
-        except Exception as error:  # Orbax and TensorStore raise many types; all mean that nothing was saved
-            kept = [p for p in self.positions() if p != position]
-            left = f"The checkpoint at position {kept[-1]} is intact" if kept else "There is no earlier checkpoint"
-            raise CheckpointError(
-                f"Could not save a checkpoint to {self._directory}: {_first_line(error)}. {left}. Make room, or "
-                "check the folder's permissions, and run the same command again: it goes on from there."
-            ) from error
+            written.result()
+        except Exception as error:  # as above
+            raise self._failed(position, error) from error
+        wait_for_all(f"saved {position}")
+
+    def close(self) -> None:
+        """Returns when nothing is being written, well or badly; nothing can be saved afterwards."""
+        self._writer.shutdown()
+
+    def _complete(self, position: int, checkpointer: Any, response: Any) -> None:
+        """Waits for the files of a checkpoint and seals them."""
+        with checkpointer:
+            response.result()
+        if is_primary():
+            path = self._directory / str(position)
+            write_atomically(path / SEAL, json.dumps(_checksums(path)))
+
+    def _failed(self, position: int, error: Exception) -> CheckpointError:
+        """What is said of a checkpoint that could not be written."""
+        kept = [p for p in self.positions() if p != position]
+        left = f"The checkpoint at position {kept[-1]} is intact" if kept else "There is no earlier checkpoint"
+        return CheckpointError(
+            f"Could not save a checkpoint to {self._directory}: {_first_line(error)}. {left}. Make room, or "
+            "check the folder's permissions, and run the same command again: it goes on from there."
+        )
 
     def restore(self, like: Callable[[dict[str, Any]], Any]) -> tuple[Any, dict[str, Any]] | None:
         """The newest checkpoint that is whole, as `(tree, meta)`, or None if there is none.

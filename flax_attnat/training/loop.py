@@ -1,5 +1,6 @@
 """Trains a population to the end: epochs, dev selection, checkpoints, resuming. Shows nothing itself."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -60,8 +61,9 @@ def fit(
     """Trains all runs, from the newest whole checkpoint if there is one, and returns their final state.
 
     A checkpoint is written after every epoch, when `stop` asks, and inside an epoch every
-    `config.training.save_every_minutes`. The same configuration resumed gives the same numbers as uninterrupted, on
-    the same mesh; on another one the runs go on from the same state, equal to rounding.
+    `config.training.save_every_minutes`, while training goes on; all is written when this returns or raises `Stopped`.
+    The same configuration resumed gives the same numbers as uninterrupted, on the same mesh; on another one the runs go
+    on from the same state, equal to rounding.
 
     Args:
       trainer: from `build_trainer`.
@@ -79,8 +81,8 @@ def fit(
       OutOfMemory: the devices of this process, or of another, have too little memory for so many runs.
     """
     epochs = trainer.config.training.epochs
-    with jax.default_matmul_precision(trainer.config.training.matmul_precision):
-        store = checkpoints(trainer, workdir, say)
+    precision = jax.default_matmul_precision(trainer.config.training.matmul_precision)
+    with precision, contextlib.closing(checkpoints(trainer, workdir, say)) as store:
         carry, position, history = start(trainer, store) or (_fresh(trainer), Position(0, 0, 0.0), [])
         _write_metrics(trainer, workdir, history)
         while position.epoch < epochs:
@@ -94,7 +96,9 @@ def fit(
             steps = steps_per_epoch(trainer)
             progress(Progress(position.epoch, steps, steps, lines))
             if largest(stop())[0] and position.epoch < epochs:
+                store.wait()
                 raise Stopped
+        store.wait()
         return carry.states, position.seconds
 
 
@@ -148,6 +152,7 @@ def _train_epoch(
                 save(trainer, store, carry, position, history)
                 saved = time.monotonic()
             if stopping:
+                store.wait()
                 raise Stopped
     return carry, position
 

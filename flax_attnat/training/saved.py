@@ -89,7 +89,7 @@ def start(trainer: Trainer, store: Store) -> tuple[Carry, Position, list[dict[st
 
 
 def save(trainer: Trainer, store: Store, tree: Any, position: Position, history: Sequence[dict[str, Any]] = ()) -> None:
-    """One checkpoint with everything that a later start needs."""
+    """Begins to write a checkpoint with everything that a later start needs; `store.wait()` ends it."""
     meta = {
         "position": list(position),
         "history": list(history),
@@ -108,6 +108,7 @@ def finish(trainer: Trainer, workdir: epath.PathLike, states: TrainState, second
     trained = Trained(states.best_params, states.best_epoch, states.frozen_step, states.frozen_reason)
     store = Store(_folder(workdir, "trained", trainer.cohort), print)
     save(trainer, store, trained, Position(trainer.config.training.epochs, 0, seconds))
+    store.wait()
     return trained
 
 

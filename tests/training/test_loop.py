@@ -3,8 +3,10 @@
 import json
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -154,8 +156,36 @@ def test_all_checkpoints_damaged_means_starting_anew_and_saying_so(dataset: Data
     assert_equal_trees(whole, again)
 
 
+def test_a_checkpoint_holds_what_was_there_when_it_was_begun(tmp_path: Path) -> None:
+    """The steps that go on meanwhile donate the arrays that are being written, and overwrite them in place."""
+    store = Store(tmp_path, print)
+    step = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
+    tree = {str(value): jnp.full((1, 10**6), value, jnp.float32) for value in range(6)}
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
+    for position in range(3):
+        store.save(position, tree, {"position": position})
+        for _ in range(10):
+            tree = step(tree)
+    store.wait()
+    found = store.restore(lambda _: like)
+    assert found is not None and found[1] == {"position": 2}
+    assert_equal_trees(found[0], {str(value): np.full((1, 10**6), 20 + value, np.float32) for value in range(6)})
+
+
+class NoSpace:
+    """Of a checkpoint that is being written: there was no room for it."""
+
+    def result(self) -> None:
+        no_space()
+
+
+def no_space(*args, **kwargs) -> NoReturn:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "while training goes on"])
 def test_a_save_that_fails_leaves_the_checkpoint_before_intact_and_says_what_to_do(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    late: bool, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from orbax.checkpoint import v1 as ocp
 
@@ -164,11 +194,8 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_intact_and_says_what_to_
     with pytest.raises(Stopped):
         fit(trainer, tmp_path / "full", stop=stop_after(3))
 
-    def no_space(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(ocp.training.Checkpointer, "save", no_space)
+        patch.setattr(ocp.training.Checkpointer, "save_async", lambda *_, **__: NoSpace() if late else no_space())
         with pytest.raises(CheckpointError, match=r"No space left on device.*is intact.*Make room"):
             fit(trainer, tmp_path / "full")
     resumed, _ = fit(trainer, tmp_path / "full")
