@@ -1,6 +1,6 @@
 """The section of the document on how far figures depend on choices that are not the paper's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flax_attnat.reproduction.cells import (
     TITLES,
@@ -17,6 +17,8 @@ from flax_attnat.reproduction.settings import (
     RANDOM,
     Index,
     Line,
+    Name,
+    Setting,
     chosen,
     datasets_of,
     figure_of,
@@ -26,50 +28,49 @@ from flax_attnat.reproduction.settings import (
     mean,
 )
 
+KINDS = {
+    "gradient": "attention constant, one-hot (as above)",
+    "gradient_attached": "through attention, one-hot",
+    "gradient_norm": "attention constant, L2 norm",
+}
+"""Kinds of gradient importance, as the lines name them, and their titles."""
+
 
 def choices_section(lines: Sequence[Line]) -> Iterator[str]:
     """How far figures depend on choices that are not the paper's."""
     yield "## How far this depends on our choices"
     yield ""
-    kinds = {
-        "gradient": "attention constant, one-hot (as above)",
-        "gradient_attached": "through attention, one-hot",
-        "gradient_norm": "attention constant, L2 norm",
-    }
     test = index(lines)
-    last = index(lines, epoch="last")
     for dataset in datasets_of(lines):
         best = chosen(lines, dataset, main_variant(dataset))
-        names = [name for name in ORDER if name in best and best[name] in test]
-        if not names:
-            continue
-        yield (
-            f"**{named(lines, dataset)}**: Pearson by kind of gradient importance, and"
-            f" {TITLES[main_figure(lines, dataset)]} of the last epoch in place of the best one on dev."
-        )
-        yield ""
-        rows = []
-        for name in names:
-            runs, end = test[best[name]], last.get(best[name], {})
-            figure = figure_of(runs)
-            rows.append(
-                (
-                    technique_name(name),
-                    epsilon_cell(best[name].epsilon),
-                    *(number(runs, f"pearson_{kind}") for kind in kinds),
-                    percent(runs, figure),
-                    percent(end, figure) if end else "-",
-                )
-            )
-        yield from table(("technique", "epsilon", *kinds.values(), "best epoch", "last epoch"), rows)
-        rankings = [
-            max(names, key=lambda name, kind=kind: mean(test[best[name]], f"pearson_{kind}"))  # type: ignore[misc]
-            for kind in kinds
-        ]
-        largest = zip(kinds.values(), map(technique_name, rankings), strict=True)
-        yield f"Largest Pearson: {'; '.join(f'{title}: {name}' for title, name in largest)}."
-        yield ""
-        yield from _variants(lines, test, dataset)
+        measured = {name: best[name] for name in ORDER if name in best and best[name] in test}
+        if measured:
+            yield from _kinds(lines, test, dataset, measured)
+            yield from _variants(lines, test, dataset)
+
+
+def _kinds(lines: Sequence[Line], test: Index, dataset: str, best: Mapping[Name, Setting]) -> Iterator[str]:
+    """Pearson of a data set by kind of gradient importance, and its main figure by epoch."""
+    yield (
+        f"**{named(lines, dataset)}**: Pearson by kind of gradient importance, and"
+        f" {TITLES[main_figure(lines, dataset)]} of the last epoch in place of the best one on dev."
+    )
+    yield ""
+    last = index(lines, epoch="last")
+    rows = []
+    for name, setting in best.items():
+        runs, end = test[setting], last.get(setting, {})
+        figure = figure_of(runs)
+        kinds = [number(runs, f"pearson_{kind}") for kind in KINDS]
+        at_end = percent(end, figure) if end else "-"
+        rows.append((technique_name(name), epsilon_cell(setting.epsilon), *kinds, percent(runs, figure), at_end))
+    yield from table(("technique", "epsilon", *KINDS.values(), "best epoch", "last epoch"), rows)
+    largest = []
+    for kind, title in KINDS.items():
+        pearson = {name: mean(test[setting], f"pearson_{kind}") for name, setting in best.items()}
+        largest.append(f"{title}: {technique_name(max(pearson, key=lambda name: pearson[name]))}")
+    yield f"Largest Pearson: {'; '.join(largest)}."
+    yield ""
 
 
 def _variants(lines: Sequence[Line], test: Index, dataset: str) -> Iterator[str]:
