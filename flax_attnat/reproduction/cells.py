@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flax_attnat.reproduction.settings import Line, Name, figure_of, main_variant, mean, sd, values
 
-TITLES = {"f1": "F1", "accuracy": "accuracy"}
+TITLES = {"f1": "F1", "accuracy": "accuracy", "auc": "AUC"}
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

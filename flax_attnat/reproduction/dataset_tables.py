@@ -47,9 +47,8 @@ def dataset_section(lines: Sequence[Line], dataset: str, place: str) -> Iterator
     selection = next(line["selection"] for line in lines if line["dataset"] == dataset)
     yield f"Test figures at the epsilon that is best by dev {selection}:"
     yield ""
-    yield from table(
-        ("technique", "epsilon", TITLES[figure], "accuracy", "AUC", "best epoch", "seeds", "seconds a run"), rows
-    )
+    figures = [TITLES[name] for name in _prediction(figure)]
+    yield from table(("technique", "epsilon", *figures, "best epoch", "seeds", "seconds a run"), rows)
     rows = [
         (technique_name(name), epsilon_cell(best[name].epsilon), *_agreement(test[best[name]]))
         for name in ORDER
@@ -71,12 +70,17 @@ def dataset_section(lines: Sequence[Line], dataset: str, place: str) -> Iterator
         yield ""
 
 
+def _prediction(figure: str) -> list[str]:
+    """The figures of prediction, the main one of the data set first."""
+    return list(dict.fromkeys((figure, "accuracy", "auc")))
+
+
 def _main_figures(runs: Mapping[int, Line]) -> tuple[str, ...]:
     """Prediction figures of a setting, and what they cost."""
     epochs = sorted(line["best_epoch"] for line in runs.values())
     seconds = max(line["seconds"] / line["population"] for line in runs.values())
     return (
-        *(percent(runs, figure_of(runs)), percent(runs, "accuracy"), percent(runs, "auc")),
+        *(percent(runs, name) for name in _prediction(figure_of(runs))),
         *(", ".join(map(str, epochs)), str(len(runs)), f"{seconds:.0f}"),
     )
 

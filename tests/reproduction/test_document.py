@@ -1,5 +1,6 @@
 """The document follows from the lines alone, says what each figure rests on, and shows no text as markup."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def test_an_empty_record_gives_a_document(tmp_path) -> None:
 def test_figures_of_pairs_are_not_certified(tmp_path) -> None:
     text = written(made(certified=None, f1=None, auc=None, classes=3, selection="accuracy"), epath.Path(tmp_path))
     assert "not certified" in text and re.search(r"\| vanilla \| - \|", text)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_no_table_has_a_column_twice(classes: int, tmp_path) -> None:
+    f1 = {} if classes == 2 else {"f1": None, "auc": None}
+    text = written(made(classes=classes, selection="accuracy", **f1), epath.Path(tmp_path))
+    lines = text.splitlines()
+    heads = [line.split("|")[1:-1] for line, below in itertools.pairwise(lines) if below.startswith("|---")]
+    assert len(heads) > 8 and [head for head in heads if len(set(head)) < len(head)] == []
 
 
 def test_records_come_back_and_are_the_same_bytes(tmp_path) -> None:
