@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from flax_attnat.reproduction.cells import epsilon_cell, named, table, technique_name
 from flax_attnat.reproduction.claims import Judged, Verdict, judge
-from flax_attnat.reproduction.courses import WITHIN, Course, courses
+from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, courses
 from flax_attnat.reproduction.settings import ORDER, Index, Line, Setting, datasets_of, index, main_variant, mean
 
 
@@ -19,7 +19,7 @@ def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Seque
         rows = [row for dataset, variant in variants.items() for row in _courses(lines, dataset, variant)]
         yield (
             "Span: largest less smallest mean over seeds on test, over the epsilons that all techniques of the data set"
-            f" have. Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what"
+            f" have; judged by {FEWEST} or more. Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what"
             " was measured. Relative: the epsilons over the norm of what is perturbed, before it is trained to resist:"
             " vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon."
         )
