@@ -19,9 +19,10 @@ def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Seque
         rows = [row for dataset, variant in variants.items() for row in _courses(lines, dataset, variant)]
         yield (
             "Span: largest less smallest mean over seeds on test, over the epsilons that all techniques of the data set"
-            f" have; judged by {FEWEST} or more. Width: octaves of epsilon around the best one within {WITHIN} of it, at"
-            " most to the ends of what was measured. Relative: the epsilons over the norm of what is perturbed, before it is trained to resist:"
-            " vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon."
+            f" have; judged by {FEWEST} or more. Width: octaves of epsilon around the best one within {WITHIN} of it,"
+            " at most to the ends of what was measured. Relative: the epsilons over the norm of what is perturbed,"
+            " before it is trained to resist: vanilla's scores less their mean; the word vectors of a text at the"
+            " technique's smallest epsilon."
         )
         yield ""
         columns = ("data", "technique", "epsilons", "relative", "span", "width, octaves", "seeds")
