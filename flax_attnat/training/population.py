@@ -19,7 +19,7 @@ from flax_attnat.models.model import Model, probabilities
 from flax_attnat.objective import Hparams, Objective, StepSums, adapt_optimizer
 from flax_attnat.perturbation.word import nearest_neighbours
 from flax_attnat.training.mesh import BY_RUN, WHOLE, over_runs, share_batch
-from flax_attnat.training.rows import on_small_tables, small_table
+from flax_attnat.training.rows import Tables, join, on_small_tables, over, read, small_table, split, write
 from flax_attnat.training.runs import Run
 from flax_attnat.training.step import TrainState, TrainStep, build_train_step, init_state
 from flax_attnat.typing import Array, Batch, Params
@@ -106,41 +106,53 @@ def _run_chunk(
     some_rows: OptimizerConfig | None,
     bucket: Bucket,
     span: tuple[Array, Array],
-    carry: tuple[TrainState, StepSums],
+    runs: Array,
+    carry: tuple[Tables, TrainState, StepSums],
     given: tuple[Array, Hparams, Array, Array | None],
-) -> tuple[TrainState, StepSums]:
-    """A span (first batch, number) of the batches of `given` rows `[R, S, B]`, one after another, for R runs."""
+) -> tuple[Tables, TrainState, StepSums]:
+    """A span (first batch, number) of the batches of `given` rows `[r, S, B]`, one after another, for some runs.
+
+    The tables are those of all R runs, changed in place at `runs` `[r]`; states, without tables, and sums are of the r.
+    """
     rows, hparams, seeds, neighbours = given
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
     fixed = (hparams, keys, neighbours)
-    # A run by itself has no axis R: a CPU's compiler does better without.
-    alone = seeds.shape[0] == 1
+    tables, states, sums = carry
+    # A run by itself has no axis r: a CPU's compiler does better without.
+    alone = runs.size == 1
     if alone:
-        carry, rows, fixed = jax.tree.map(lambda x: x[0], (carry, rows, fixed))
+        runs, states, sums, rows, fixed = jax.tree.map(lambda x: x[0], (runs, states, sums, rows, fixed))
         hparams = fixed[0]
-    each = (lambda function, in_axes=0: function) if alone else jax.vmap
+    each = over(runs)
 
     def batch_of(rows: Array, places: Array | None) -> Batch:
         """The batch of rows `[B]`, a gather on the device, with the places `[V]` of its words in a small table."""
         batch = gather(bucket, rows)
         return batch if places is None else batch._replace(places=places[model.tokens(batch)[0]])
 
-    def one(places: Array | None, step: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
-        """One step of all runs."""
+    def one(
+        number: Array, carry: tuple[TrainState, StepSums], places: Array | None = None
+    ) -> tuple[TrainState, StepSums]:
+        """One step of these runs."""
         states, sums = carry
-        batch = each(batch_of)(rows[step] if alone else rows[:, step], places)
+        batch = each(batch_of)(rows[number] if alone else rows[:, number], places)
         batch = share_batch(mesh, batch, axis=0 if alone else 1)
         states, new = each(train_step)(states, batch, *fixed)
         return states, jax.tree.map(jnp.add, sums, new)
 
     first, last = span[0], span[0] + span[1]
     words = each(functools.partial(_words, model, bucket))(rows)
-    room = None if some_rows is None else small_table(some_rows, carry[0], words)
+    room = None if some_rows is None else small_table(some_rows, tables, words)
     if some_rows is None or room is None:
-        carry = jax.lax.fori_loop(first, last, functools.partial(one, None), carry)
+        mine = tuple(read(table, runs, 0, table.shape[-2]) for table in tables)
+        states, sums = jax.lax.fori_loop(first, last, one, (join(states, mine), sums))
+        mine, states = split(states)
+        tables = tuple(write(table, runs, 0, part) for table, part in zip(tables, mine, strict=True))
     else:
-        carry = on_small_tables(some_rows, room, each, one, words, hparams, carry, (first, last))
-    return jax.tree.map(lambda x: x[None], carry) if alone else carry
+        tables, states, sums = on_small_tables(
+            some_rows, room, runs, one, words, hparams, (tables, states, sums), (first, last)
+        )
+    return tables, *(jax.tree.map(lambda x: x[None], (states, sums)) if alone else (states, sums))
 
 
 def _words(model: Model, bucket: Bucket, rows: Array) -> Array:
@@ -151,8 +163,8 @@ def _words(model: Model, bucket: Bucket, rows: Array) -> Array:
 def in_groups(chunk: Callable, together: int | None) -> Callable:
     """`run_chunk` of all runs, so many together and then the next so many; None: all at once.
 
-    A group's state is read and written once for all steps of a chunk. On a CPU one run fills the cores, and its state
-    the cache: runs side by side would only read more memory in each step.
+    On a CPU one run fills the cores, and its state the cache: runs side by side would only read more memory in each
+    step. A group's state, its tables excepted, is read and written once for all steps of a chunk.
     """
 
     def run_chunk(
@@ -168,23 +180,26 @@ def in_groups(chunk: Callable, together: int | None) -> Callable:
     ) -> tuple[TrainState, StepSums]:
         """States and sums of R runs after the batches `first` to `first + steps` of `rows` `[R, S, B]`."""
         # What no step reads stays where it is.
-        best, light = states.best_params, states._replace(best_params=None)
-        carry, given, span = (light, sums), (rows, hparams, seeds, neighbours), (first, steps)
+        best = states.best_params
+        tables, states = split(states._replace(best_params=None))
+        span, given = (first, steps), (rows, hparams, seeds, neighbours)
         runs = seeds.shape[0]
         size = max(k for k in range(1, min(together or runs, runs) + 1) if runs % k == 0)
 
-        def group(number: Array, carry: tuple[TrainState, StepSums]) -> tuple[TrainState, StepSums]:
+        def group(number: Array, carry: tuple[Tables, TrainState, StepSums]) -> tuple[Tables, TrainState, StepSums]:
             """The carry after the chunk of one group."""
-            at = number * size
-            mine, theirs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, at, size), (carry, given))
-            new = chunk(bucket, span, mine, theirs)
-            return jax.tree.map(lambda x, part: jax.lax.dynamic_update_slice_in_dim(x, part, at, 0), carry, new)
+            at, (tables, *own) = number * size, carry
+            mine, theirs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, at, size), (own, given))
+            tables, *new = chunk(bucket, span, at + jnp.arange(size), (tables, *mine), theirs)
+            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=at, axis=0)
+            states, sums = jax.tree.map(put, own, new)
+            return tables, states, sums
 
         if size == runs:
-            states, sums = chunk(bucket, span, carry, given)
+            tables, states, sums = chunk(bucket, span, jnp.arange(runs), (tables, states, sums), given)
         else:
-            states, sums = jax.lax.fori_loop(0, runs // size, group, carry)
-        return states._replace(best_params=best), sums
+            tables, states, sums = jax.lax.fori_loop(0, runs // size, group, (tables, states, sums))
+        return join(states, tables)._replace(best_params=best), sums
 
     return run_chunk
 

@@ -22,6 +22,10 @@ from flax_attnat.typing import Array
 BLOCK_ROWS = 512
 
 
+Tables = tuple[Array, ...]
+"""The embedding table and its moments, of many runs `[R, V, E]`, of some rows or of one run."""
+
+
 class Rows(NamedTuple):
     """Which rows of a table `[V, E]` a span of steps reads.
 
@@ -34,13 +38,13 @@ class Rows(NamedTuple):
     places: Array
 
 
-def small_table(config: OptimizerConfig, states: TrainState, words: Array) -> int | None:
-    """How many rows U a small table has for steps of `words` `[..., S, W]`; None: the whole table is as good.
+def small_table(config: OptimizerConfig, tables: Tables, words: Array) -> int | None:
+    """How many rows U small tables have for steps of `words` `[..., S, W]`; None: the whole ones are as good.
 
     As many as one step may read, so that every step has room; an eighth of V, so that most spans are of many steps.
     At most a quarter of V: larger ones take memory, and no less time.
     """
-    rows, vocabulary = words.shape[-1], _tables(states)[0].shape[-2]
+    rows, vocabulary = words.shape[-1], tables[0].shape[-2]
     if config.lazy_embedding:
         return min(rows, vocabulary)
     rows = max(rows, vocabulary // 8)
@@ -53,29 +57,30 @@ Sums = TypeVar("Sums")
 def on_small_tables(
     config: OptimizerConfig,
     room: int,
-    each: Callable[..., Callable[..., Any]],
-    step: Callable[[Array, Array, tuple[TrainState, Sums]], tuple[TrainState, Sums]],
+    runs: Array,
+    step: Callable[[Array, tuple[TrainState, Sums], Array], tuple[TrainState, Sums]],
     words: Array,
     hparams: Hparams,
-    carry: tuple[TrainState, Sums],
+    carry: tuple[Tables, TrainState, Sums],
     span: tuple[Array, Array],
-) -> tuple[TrainState, Sums]:
-    """States and sums after the steps of a span (first, end), as many at a time as read at most `room` rows.
+) -> tuple[Tables, TrainState, Sums]:
+    """Tables, states and sums after the steps of a span (first, end), as many at a time as read at most `room` rows.
 
     Args:
       config: the optimiser's.
       room: U, from `small_table`.
-      each: `vmap` over runs, or nothing for one run without that axis.
-      step: `step(places [R, V], number, (states, sums)) -> (states, sums)`, where word v stands at `places[v]`.
-      words: `[R, S, W]` word ids of each step.
-      hparams: of the runs.
-      carry: states and sums.
+      runs: `[]` or `[r]` int32, the place in the tables of the run, or of neighbouring runs, that take the steps.
+      step: `step(number, (states, sums), places [r, V]) -> (states, sums)`, where word v stands at `places[v]`.
+      words: `[r, S, W]` word ids of each step; these and all others without the axis r for one run.
+      hparams: of these runs.
+      carry: the tables of all runs, which are changed in place; the states of these runs without tables; their sums.
       span: the first step and the one behind the last.
     """
-    vocabulary, (first, last) = _tables(carry[0])[0].shape[-2], span
+    vocabulary, (first, last) = carry[0][0].shape[-2], span
+    each = over(runs)
 
     def reads_from(start: Array) -> tuple[Array, Array]:
-        """Which step from `start` on first reads each row `[R, V]`, and where the span that begins there ends."""
+        """Which step from `start` on first reads each row `[r, V]`, and where the span that begins there ends."""
         reads = each(functools.partial(first_reads, vocabulary=vocabulary), in_axes=(0, None))(words, start)
         fit = each(functools.partial(last_that_fits, steps=words.shape[-2], rows=room))(reads)
         return reads, start + 1 if config.lazy_embedding else jnp.min(fit)
@@ -86,21 +91,28 @@ def on_small_tables(
     )
 
     def some(
-        at: tuple[Array, Array, tuple[TrainState, Sums]],
-    ) -> tuple[Array, Array, tuple[TrainState, Sums]]:
+        at: tuple[Array, Array, tuple[Tables, TrainState, Sums]],
+    ) -> tuple[Array, Array, tuple[Tables, TrainState, Sums]]:
         """The rest of the span that begins at `start`; all runs take the same steps."""
-        start, first, (states, sums) = at
+        start, first, (tables, states, sums) = at
         reads, end = reads_from(start)
         stop = jnp.minimum(end, last)
         rows = each(functools.partial(rows_read, rows=room), in_axes=(0, None))(reads, end)
-        small = each(take)(states, rows)
-        small, sums = jax.lax.fori_loop(first, stop, functools.partial(step, rows.places), (small, sums))
+        small = join(states, take(tables, runs, rows))
+        small, sums = jax.lax.fori_loop(
+            first, stop, lambda number, carry: step(number, carry, rows.places), (small, sums)
+        )
         if not config.lazy_embedding:
-            rest = each(functools.partial(settle, config), in_axes=(0, 0, None, 0))
-            states = rest(states, hparams, stop - first, small.step - states.step)
-        return end, stop, (each(put_back)(states, small, rows), sums)
+            tables = settle(config, tables, runs, states, hparams, stop - first, small.step - states.step)
+        fresh, states = split(small)
+        return end, stop, (put_back(tables, runs, fresh, rows), states, sums)
 
     return jax.lax.while_loop(lambda at: at[1] < last, some, (start, first, carry))[2]
+
+
+def over(runs: Array) -> Callable[..., Callable[..., Any]]:
+    """`vmap` over runs `[r]`; for one run `[]`, which has no axis, the function itself."""
+    return jax.vmap if runs.ndim else lambda function, in_axes=0: function
 
 
 def first_reads(words: Array, first: Array, vocabulary: int) -> Array:
@@ -126,53 +138,68 @@ def rows_read(reads: Array, end: Array, rows: int) -> Rows:
     return Rows(ids, jnp.maximum(places, 0))
 
 
-def take(state: TrainState, rows: Rows) -> TrainState:
-    """The state with tables `[U, E]` of these rows alone."""
-    return _map_tables(lambda table: table.at[rows.ids].get(mode="clip", indices_are_sorted=True), state)
+def take(tables: Tables, runs: Array, rows: Rows) -> Tables:
+    """The tables `[r, U, E]` of these runs with these rows alone."""
+    return tuple(table.at[runs[..., None], rows.ids].get(mode="clip") for table in tables)
 
 
-def put_back(whole: TrainState, small: TrainState, rows: Rows) -> TrainState:
-    """The state of the small table, with the whole tables `[V, E]` in which these rows are new."""
-
-    def put(old: Array, new: Array) -> Array:
-        """One table."""
-        return old.at[rows.ids].set(new, mode="drop", indices_are_sorted=True)
-
-    tables = map(put, _tables(whole), _tables(small))
-    return _map_tables(lambda _: next(tables), small)
+def put_back(tables: Tables, runs: Array, small: Tables, rows: Rows) -> Tables:
+    """The tables `[R, V, E]` in which these rows of these runs are new."""
+    return tuple(
+        table.at[runs[..., None], rows.ids].set(new, mode="drop") for table, new in zip(tables, small, strict=True)
+    )
 
 
-def settle(config: OptimizerConfig, state: TrainState, hparams: Hparams, steps: Array, taken: Array) -> TrainState:
-    """The state after the L2 steps of its whole tables: `taken` of `steps`, each with a gradient of zero."""
-    optimizer = build_optimizer(config, hparams.learning_rate, hparams.weight_decay)
-    tables = _tables(state)
-    vocabulary = tables[0].shape[0]
+def settle(
+    config: OptimizerConfig,
+    tables: Tables,
+    runs: Array,
+    states: TrainState,
+    hparams: Hparams,
+    steps: Array,
+    taken: Array,
+) -> Tables:
+    """The tables after the L2 steps of these runs: `taken` `[r]` of `steps`, each with a gradient of zero."""
+    vocabulary = tables[0].shape[-2]
     size = min(BLOCK_ROWS, vocabulary)
 
-    def one(number: Array, state: TrainState) -> TrainState:
-        """One step of a block."""
-        grads = jax.tree.map(jnp.zeros_like, state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, good=number < taken)
-        params = jax.tree.map(lambda p, u: jnp.where(number < taken, p + u, p), state.params, updates)
-        return state._replace(params=params, opt_state=opt_state)
+    def moved(state: TrainState, hparams: Hparams, taken: Array) -> Tables:
+        """All steps of one block of one run."""
+        optimizer = build_optimizer(config, hparams.learning_rate, hparams.weight_decay)
 
-    def block(number: Array, tables: tuple[Array, ...]) -> tuple[Array, ...]:
+        def one(number: Array, state: TrainState) -> TrainState:
+            """One step."""
+            grads = jax.tree.map(jnp.zeros_like, state.params)
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params, good=number < taken)
+            params = jax.tree.map(lambda p, u: jnp.where(number < taken, p + u, p), state.params, updates)
+            return state._replace(params=params, opt_state=opt_state)
+
+        return split(jax.lax.fori_loop(0, steps, one, state))[0]
+
+    def block(number: Array, tables: Tables) -> Tables:
         """All steps of one block of rows."""
         at = jnp.minimum(number * size, vocabulary - size)
         # Read as one array: a slice by itself would be fused into what reads it, and the tables copied for it.
-        old = jnp.stack([jax.lax.dynamic_slice_in_dim(table, at, size) for table in tables])
-        old = jax.lax.optimization_barrier(old)
-        parts = iter(old)
-        moved = jax.lax.fori_loop(0, steps, one, _map_tables(lambda _: next(parts), _only_tables(state)))
+        old = jax.lax.optimization_barrier(jnp.stack([read(table, runs, at, size) for table in tables]))
+        new = over(runs)(moved)(_only_tables(join(states, tuple(old))), hparams, taken)
         # The last block begins before the end of the one before it, whose rows it leaves as they are.
         fresh = (at + jnp.arange(size) >= number * size)[:, None]
-        return tuple(
-            jax.lax.dynamic_update_slice_in_dim(table, jnp.where(fresh, new, was), at, 0)
-            for table, new, was in zip(tables, _tables(moved), old, strict=True)
-        )
+        kept = [jnp.where(fresh, mine, was) for mine, was in zip(new, old, strict=True)]
+        return tuple(write(table, runs, at, part) for table, part in zip(tables, kept, strict=True))
 
-    done = iter(jax.lax.fori_loop(0, -(-vocabulary // size), block, tables))
-    return _map_tables(lambda _: next(done), state)
+    return jax.lax.fori_loop(0, -(-vocabulary // size), block, tables)
+
+
+def read(table: Array, runs: Array, at: Array | int, size: int) -> Array:
+    """So many rows `[r, size, E]` of these neighbouring runs of a table `[R, V, E]`, from the row `at` on."""
+    part = jax.lax.dynamic_slice(table, (runs.reshape(-1)[0], at, 0), (runs.size, size, table.shape[-1]))
+    return part.reshape(*runs.shape, *part.shape[1:])
+
+
+def write(table: Array, runs: Array, at: Array | int, part: Array) -> Array:
+    """The table `[R, V, E]` with these rows `[r, size, E]`, from the row `at` on."""
+    whole = part.reshape(runs.size, *part.shape[-2:])
+    return jax.lax.dynamic_update_slice(table, whole, (runs.reshape(-1)[0], at, 0))
 
 
 def _is_table(path: tuple[Any, ...]) -> bool:
@@ -180,20 +207,26 @@ def _is_table(path: tuple[Any, ...]) -> bool:
     return [getattr(key, "key", None) for key in path[-2:]] == ["embedding", "table"]
 
 
-def _tables(state: TrainState) -> tuple[Array, ...]:
-    """The table `[V, E]` and its three moments."""
-    found = jax.tree_util.tree_flatten_with_path((state.params, state.opt_state))[0]
-    return tuple(leaf for path, leaf in found if _is_table(path))
+def split(state: TrainState) -> tuple[Tables, TrainState]:
+    """The table `[V, E]` and its moments, and the state with None in their places."""
+    leaves, tree = jax.tree_util.tree_flatten_with_path((state.params, state.opt_state))
+    rest = [None if _is_table(path) else leaf for path, leaf in leaves]
+    params, opt_state = jax.tree.unflatten(tree, rest)
+    tables = tuple(leaf for path, leaf in leaves if _is_table(path))
+    return tables, state._replace(params=params, opt_state=opt_state)
 
 
-def _map_tables(function: Callable[[Array], Array], state: TrainState) -> TrainState:
-    """The state with `function` of the table and of its moments, in the order of `_tables`."""
+def join(state: TrainState, tables: Tables) -> TrainState:
+    """The state with these tables in their places; the inverse of `split`."""
+    after = iter(tables)
 
-    def each(path: tuple[Any, ...], leaf: Array) -> Array:
+    def each(path: tuple[Any, ...], leaf: Array | None) -> Array | None:
         """One leaf."""
-        return function(leaf) if _is_table(path) else leaf
+        return next(after) if _is_table(path) else leaf
 
-    params, opt_state = jax.tree_util.tree_map_with_path(each, (state.params, state.opt_state))
+    params, opt_state = jax.tree_util.tree_map_with_path(
+        each, (state.params, state.opt_state), is_leaf=lambda leaf: leaf is None
+    )
     return state._replace(params=params, opt_state=opt_state)
 
 

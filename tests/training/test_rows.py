@@ -38,17 +38,18 @@ def bucket_of(pair: bool) -> Bucket:
 def train(
     *,
     runs: int = 1,
+    together: int | None = None,
     pair: bool = False,
     optimizer: OptimizerConfig | None = None,
     steps: int = BATCHES,
     wrapped: Callable[[Objective], Objective] = lambda objective: objective,
 ) -> tuple[TrainState, TrainState]:
-    """States before and after so many steps; with several runs, all together, of orders and epsilons of their own."""
+    """States before and after so many steps of runs, so many together, with orders and epsilons of their own."""
     config = Config(
         technique="attention_at",
         model=ModelConfig(embedding_size=6, hidden_size=4),
         optimizer=optimizer or OptimizerConfig(),
-        population=PopulationConfig(runs_together=runs),
+        population=PopulationConfig(runs_together=together or runs),
     )
     classes = np.full(VOCABULARY, -1)
     classes[2:4] = [0, 1]
@@ -82,14 +83,16 @@ def assert_same(found: TrainState, expected: TrainState) -> None:
 
 
 @pytest.mark.parametrize("pair", [False, True])
-@pytest.mark.parametrize("runs", [1, 3])
-def test_small_tables_train_as_the_whole_one(monkeypatch: pytest.MonkeyPatch, runs: int, pair: bool) -> None:
+@pytest.mark.parametrize(("runs", "together"), [(1, 1), (3, 3), (3, 1), (4, 2)])
+def test_small_tables_train_as_the_whole_one(
+    monkeypatch: pytest.MonkeyPatch, runs: int, together: int, pair: bool
+) -> None:
     """Six steps, in spans of a few: parameters and moments of every row, read or not."""
     used = []
     monkeypatch.setattr(
         "flax_attnat.training.population.small_table", lambda *given: used.append(rows.small_table(*given)) or used[-1]
     )
-    found = train(runs=runs, pair=pair)[1]
+    found = train(runs=runs, together=together, pair=pair)[1]
     assert used and used[0] is not None
     assert 2 * used[0] <= VOCABULARY
     assert_same(found, on_whole_tables(monkeypatch, runs=runs, pair=pair))
