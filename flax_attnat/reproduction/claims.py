@@ -88,11 +88,13 @@ class Verdict(NamedTuple):
       reading: of attention_iat that it is about.
       verdict: HOLDS, FAILS or OPEN.
       reason: a sentence with the figures.
+      so_far: of a claim that is open, in a few words what was found where it was tested; may be empty.
     """
 
     reading: str
     verdict: str
     reason: str
+    so_far: str = ""
 
 
 def judge(lines: Sequence[Line], variants: Mapping[str, str], figure: str | None = None) -> list[Judged]:
@@ -199,7 +201,8 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
         lost = [of for of in tested if of.beaten_by]
         won = [of.dataset for of in whole if not of.beaten_by]
         names = "; ".join(f"{of.dataset}: not above {', '.join(of.beaten_by)}" for of in lost)
-        said = f"best on {len(won)} of {len(tested)} data sets tested" + (f" ({names})" if names else "")
+        count = f"best on {len(won)} of {len(tested)} data sets tested"
+        said = count + (f" ({names})" if names else "")
         if len(lost) > allowed:
             found.append(Verdict(reading, FAILS, said))
         elif len(whole) == TASKS:
@@ -207,5 +210,5 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
         else:
             left = f"{TASKS - len(whole)} of {TASKS} data sets were not tested against everything"
             left += f" (one epsilon only, so far: {', '.join(early)})" if early else ""
-            found.append(Verdict(reading, OPEN, f"{said}; {left}" if tested else left))
+            found.append(Verdict(reading, OPEN, f"{said}; {left}", count) if tested else Verdict(reading, OPEN, left))
     return found

@@ -65,12 +65,18 @@ def summary(lines: Sequence[Line]) -> list[str]:
         f" {TASKS - len(tested)} of ten data sets not tested."
     ]
     for number, (claim, judged) in enumerate(_verdicts(lines), 1):
-        parts = []
-        for verdict in (FAILS, HOLDS, OPEN):
-            if names := [of.reading for of in judged if of.verdict == verdict]:
-                parts.append(f"{verdict} for {', '.join(names)}")
+        named_by: dict[tuple[str, str], list[str]] = {}
+        for of in sorted(judged, key=lambda of: (FAILS, HOLDS, OPEN).index(of.verdict)):
+            named_by.setdefault((of.verdict, of.so_far), []).append(of.reading)
+        parts = [_part(verdict, so_far, names) for (verdict, so_far), names in named_by.items()]
         found.append(f"{number}. {claim} {_capital('; '.join(parts))}.")
     return found
+
+
+def _part(verdict: str, so_far: str, readings: Sequence[str]) -> str:
+    """What is said of some readings."""
+    of = f"for {', '.join(readings)}"
+    return f"{verdict} on enough data sets {of} ({so_far})" if so_far else f"{verdict} {of}"
 
 
 def _document(lines: Sequence[Line], place: str) -> Iterator[str]:
