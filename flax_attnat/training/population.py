@@ -19,7 +19,7 @@ from flax_attnat.models.model import Model, probabilities
 from flax_attnat.objective import Hparams, Objective, StepSums, adapt_optimizer
 from flax_attnat.perturbation.word import nearest_neighbours
 from flax_attnat.training.mesh import BY_RUN, WHOLE, over_runs, share_batch
-from flax_attnat.training.rows import Tables, join, on_small_tables, over, read, small_table, split, write
+from flax_attnat.training.rows import Tables, join, on_small_tables, on_whole_tables, over, small_table, split
 from flax_attnat.training.runs import Run
 from flax_attnat.training.step import TrainState, TrainStep, build_train_step, init_state
 from flax_attnat.typing import Array, Batch, Params
@@ -140,18 +140,14 @@ def _run_chunk(
         states, new = each(train_step)(states, batch, *fixed)
         return states, jax.tree.map(jnp.add, sums, new)
 
-    first, last = span[0], span[0] + span[1]
+    ends = span[0], span[0] + span[1]
     words = each(functools.partial(_words, model, bucket))(rows)
     room = None if some_rows is None else small_table(some_rows, tables, words)
+    carry = tables, states, sums
     if some_rows is None or room is None:
-        mine = tuple(read(table, runs, 0, table.shape[-2]) for table in tables)
-        states, sums = jax.lax.fori_loop(first, last, one, (join(states, mine), sums))
-        mine, states = split(states)
-        tables = tuple(write(table, runs, 0, part) for table, part in zip(tables, mine, strict=True))
+        tables, states, sums = on_whole_tables(runs, one, carry, ends)
     else:
-        tables, states, sums = on_small_tables(
-            some_rows, room, runs, one, words, hparams, (tables, states, sums), (first, last)
-        )
+        tables, states, sums = on_small_tables(some_rows, room, runs, one, words, hparams, carry, ends)
     return tables, *(jax.tree.map(lambda x: x[None], (states, sums)) if alone else (states, sums))
 
 

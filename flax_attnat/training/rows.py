@@ -110,6 +110,20 @@ def on_small_tables(
     return jax.lax.while_loop(lambda at: at[1] < last, some, (start, first, carry))[2]
 
 
+def on_whole_tables(
+    runs: Array,
+    step: Callable[[Array, tuple[TrainState, Sums]], tuple[TrainState, Sums]],
+    carry: tuple[Tables, TrainState, Sums],
+    span: tuple[Array, Array],
+) -> tuple[Tables, TrainState, Sums]:
+    """The same with every row in every step, where words are given no places; arguments as of `on_small_tables`."""
+    tables, states, sums = carry
+    mine = tuple(_read(table, runs, 0, table.shape[-2]) for table in tables)
+    states, sums = jax.lax.fori_loop(*span, step, (join(states, mine), sums))
+    mine, states = split(states)
+    return tuple(_write(table, runs, 0, part) for table, part in zip(tables, mine, strict=True)), states, sums
+
+
 def over(runs: Array) -> Callable[..., Callable[..., Any]]:
     """`vmap` over runs `[r]`; for one run `[]`, which has no axis, the function itself."""
     return jax.vmap if runs.ndim else lambda function, in_axes=0: function
@@ -180,23 +194,23 @@ def settle(
         """All steps of one block of rows."""
         at = jnp.minimum(number * size, vocabulary - size)
         # Read as one array: a slice by itself would be fused into what reads it, and the tables copied for it.
-        old = jax.lax.optimization_barrier(jnp.stack([read(table, runs, at, size) for table in tables]))
+        old = jax.lax.optimization_barrier(jnp.stack([_read(table, runs, at, size) for table in tables]))
         new = over(runs)(moved)(_only_tables(join(states, tuple(old))), hparams, taken)
         # The last block begins before the end of the one before it, whose rows it leaves as they are.
         fresh = (at + jnp.arange(size) >= number * size)[:, None]
         kept = [jnp.where(fresh, mine, was) for mine, was in zip(new, old, strict=True)]
-        return tuple(write(table, runs, at, part) for table, part in zip(tables, kept, strict=True))
+        return tuple(_write(table, runs, at, part) for table, part in zip(tables, kept, strict=True))
 
     return jax.lax.fori_loop(0, -(-vocabulary // size), block, tables)
 
 
-def read(table: Array, runs: Array, at: Array | int, size: int) -> Array:
+def _read(table: Array, runs: Array, at: Array | int, size: int) -> Array:
     """So many rows `[r, size, E]` of these neighbouring runs of a table `[R, V, E]`, from the row `at` on."""
     part = jax.lax.dynamic_slice(table, (runs.reshape(-1)[0], at, 0), (runs.size, size, table.shape[-1]))
     return part.reshape(*runs.shape, *part.shape[1:])
 
 
-def write(table: Array, runs: Array, at: Array | int, part: Array) -> Array:
+def _write(table: Array, runs: Array, at: Array | int, part: Array) -> Array:
     """The table `[R, V, E]` with these rows `[r, size, E]`, from the row `at` on."""
     whole = part.reshape(runs.size, *part.shape[-2:])
     return jax.lax.dynamic_update_slice(table, whole, (runs.reshape(-1)[0], at, 0))
