@@ -5,8 +5,17 @@ from collections.abc import Iterator, Sequence
 
 from flax_attnat.reproduction.cells import epsilon_cell, named, table, technique_name
 from flax_attnat.reproduction.claims import Judged, Verdict, judge
-from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, courses
-from flax_attnat.reproduction.settings import ORDER, Index, Line, Setting, datasets_of, index, main_variant, mean
+from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, courses
+from flax_attnat.reproduction.settings import (
+    ORDER,
+    Index,
+    Line,
+    Setting,
+    datasets_of,
+    index,
+    main_variant,
+    mean,
+)
 
 
 def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Sequence[Line]) -> Iterator[str]:
@@ -19,13 +28,15 @@ def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Seque
         rows = [row for dataset, variant in variants.items() for row in _courses(lines, dataset, variant)]
         yield (
             "Span: largest less smallest mean over seeds on test, over the epsilons that all techniques of the data set"
-            f" have; judged by {FEWEST} or more. Width: octaves of epsilon around the best one within {WITHIN} of it,"
+            f" have; judged by {FEWEST} or more. By chance: the span that differences between seeds alone would give in"
+            " the mean; a span that is not clearly above it shows no dependence on epsilon, and decides little. Width:"
+            f" octaves of epsilon around the best one within {WITHIN} of it,"
             " at most to the ends of what was measured. Relative: the epsilons over the norm of what is perturbed,"
             " before it is trained to resist: vanilla's scores less their mean; the word vectors of a text at the"
             " technique's smallest epsilon."
         )
         yield ""
-        columns = ("data", "technique", "epsilons", "relative", "span", "width, octaves", "seeds")
+        columns = ("data", "technique", "epsilons", "relative", "span", "by chance", "width, octaves", "seeds")
         yield from table(columns, rows)
         return
     figure = None if number == 1 else "pearson_gradient"
@@ -63,11 +74,16 @@ def _courses(lines: Sequence[Line], dataset: str, variant: str) -> Iterator[tupl
     """Rows of how techniques depend on epsilon."""
     test = index(lines)
     for of in sorted(courses(lines, dataset, variant), key=lambda of: ORDER.index(of.name)):
-        relative = _relative(test, dataset, variant, of)
         seeds = {len(test[Setting(dataset, variant, *of.name, epsilon)]) for epsilon in of.epsilons}
         yield (
-            *(named(lines, dataset), technique_name(of.name), ", ".join(f"{e:g}" for e in of.epsilons), relative),
-            *(f"{of.span:.2f}", f"{of.octaves:.1f}", " to ".join(map(str, sorted({min(seeds), max(seeds)})))),
+            named(lines, dataset),
+            technique_name(of.name),
+            ", ".join(f"{epsilon:g}" for epsilon in of.epsilons),
+            _relative(test, dataset, variant, of),
+            f"{of.span:.2f}",
+            chance_cell(of),
+            f"{of.octaves:.1f}",
+            " to ".join(map(str, sorted({min(seeds), max(seeds)}))),
         )
 
 

@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from scipy.special import ndtr
+
 from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN, TASKS, Verdict
 from flax_attnat.reproduction.settings import READINGS, Line, Name, figure_of, index, mean
 
@@ -21,12 +24,14 @@ class Course(NamedTuple):
       epsilons: where it was measured, ascending.
       span: largest less smallest mean over seeds, in per cent.
       octaves: width, in octaves, of the epsilons around the best one that are within WITHIN of it.
+      chance: the span that seeds alone would give, in per cent; NaN where that is not known.
     """
 
     name: Name
     epsilons: tuple[float, ...]
     span: float
     octaves: float
+    chance: float = math.nan
 
 
 def courses(lines: Sequence[Line], dataset: str, variant: str) -> list[Course]:
@@ -35,23 +40,36 @@ def courses(lines: Sequence[Line], dataset: str, variant: str) -> list[Course]:
     Techniques with one epsilon are left out.
     """
     test = index(lines)
-    curves: dict[Name, dict[float, float]] = {}
+    curves: dict[Name, dict[float, Mapping[int, Line]]] = {}
     for setting, runs in test.items():
         if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon:
-            name = (setting.technique, setting.reading)
-            curves.setdefault(name, {})[setting.epsilon] = 100 * mean(runs, figure_of(runs))
+            curves.setdefault((setting.technique, setting.reading), {})[setting.epsilon] = runs
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     common = sorted(set.intersection(*(set(points) for points in curves.values()))) if curves else []
     if len(common) < 2:
         return []
-    return [course(name, {epsilon: points[epsilon] for epsilon in common}) for name, points in curves.items()]
+    found = []
+    for name, points in curves.items():
+        means = {epsilon: 100 * mean(points[epsilon], figure_of(points[epsilon])) for epsilon in common}
+        chance = span_by_chance(_figures([points[epsilon] for epsilon in common]))
+        found.append(course(name, means)._replace(chance=chance))
+    return found
+
+
+def _figures(points: Sequence[Mapping[int, Line]]) -> np.ndarray:
+    """Per cents `[k, n]` of k epsilons and the n seeds that all of them have."""
+    name = figure_of(points[0])
+    seeds = sorted(set.intersection(*(set(runs) for runs in points)))
+    rows = [[runs[seed][name] for seed in seeds] for runs in points]
+    figures = 100 * np.array(rows, np.float64).reshape(len(points), len(seeds))
+    return figures[:, ~np.isnan(figures).any(axis=0)]
 
 
 def course(name: Name, points: Mapping[float, float]) -> Course:
     """The span and the width of one curve of per cents by epsilon.
 
     >>> course(("attention_at", None), {1.0: 82.25, 2.0: 82.5, 8.0: 80.0})
-    Course(name=('attention_at', None), epsilons=(1.0, 2.0, 8.0), span=2.5, octaves=1.0)
+    Course(name=('attention_at', None), epsilons=(1.0, 2.0, 8.0), span=2.5, octaves=1.0, chance=nan)
     """
     epsilons = sorted(points)
     best = max(epsilons, key=lambda epsilon: (points[epsilon], -epsilon))
@@ -62,6 +80,33 @@ def course(name: Name, points: Mapping[float, float]) -> Course:
         high += 1
     width = math.log2(epsilons[high] / epsilons[low])
     return Course(name, tuple(epsilons), max(points.values()) - min(points.values()), width)
+
+
+def span_by_chance(figures: np.ndarray) -> float:
+    """The span of means over seeds that seeds alone would give, were no epsilon better than another.
+
+    The mean range of k normal means, `d_k s / sqrt(n)`, where s is the deviation that is left when each seed and each
+    epsilon has its own mean (the same seeds start from the same parameters).
+
+    Args:
+      figures: `[k, n]` of k epsilons and n seeds; NaN where either is one.
+
+    >>> round(span_by_chance(np.array([[1.0, 3.0], [2.0, 2.0]])), 3)
+    0.798
+    """
+    epsilons, seeds = figures.shape
+    if min(epsilons, seeds) < 2:
+        return math.nan
+    left = figures - figures.mean(0) - figures.mean(1, keepdims=True) + figures.mean()
+    deviation = math.sqrt(np.sum(left**2) / ((epsilons - 1) * (seeds - 1)))
+    below = ndtr(np.linspace(-10.0, 10.0, 2001))
+    mean_range = float(np.trapezoid(1 - below**epsilons - (1 - below) ** epsilons, dx=0.01))
+    return mean_range * deviation / math.sqrt(seeds)
+
+
+def chance_cell(of: Course) -> str:
+    """The span by chance of a course, as text."""
+    return "n/a" if math.isnan(of.chance) else f"{of.chance:.2f}"
 
 
 def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str]) -> list[Verdict]:
@@ -84,11 +129,13 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str]) -> 
                 few.append(f"{dataset} at {', '.join(f'{epsilon:g}' for epsilon in epsilons)}")
                 continue
             tested += 1
-            most, least = max(of.span for of in ours if of), min(of.span for of in words if of)
-            fine &= most < least
+            most = max((of for of in ours if of), key=lambda of: of.span)
+            least = min((of for of in words if of), key=lambda of: of.span)
+            fine &= most.span < least.span
             narrow, wide = min(of.octaves for of in ours if of), max(of.octaves for of in words if of)
             said.append(
-                f"{dataset}: spans of at most {most:.2f} against at least {least:.2f}, widths of at least {narrow:.1f}"
+                f"{dataset}: spans of at most {most.span:.2f} against at least {least.span:.2f} (by chance"
+                f" {chance_cell(most)} and {chance_cell(least)}), widths of at least {narrow:.1f}"
                 f" against at most {wide:.1f} octaves"
             )
         if not tested:
