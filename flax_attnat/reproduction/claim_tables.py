@@ -6,16 +6,7 @@ from collections.abc import Iterator, Sequence
 from flax_attnat.reproduction.cells import epsilon_cell, named, table, technique_name
 from flax_attnat.reproduction.claims import Judged, Verdict, judge
 from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, courses
-from flax_attnat.reproduction.settings import (
-    ORDER,
-    Index,
-    Line,
-    Setting,
-    datasets_of,
-    index,
-    main_variant,
-    mean,
-)
+from flax_attnat.reproduction.settings import ORDER, Index, Line, Setting, datasets_of, index, main_variant, mean
 
 
 def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Sequence[Line]) -> Iterator[str]:

@@ -146,6 +146,6 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str]) -> 
         else:
             verdict = HOLDS if tested == TASKS else OPEN
             left = "" if tested == TASKS else f"; {TASKS - tested} of {TASKS} data sets were not tested"
-            so_far = "" if tested == TASKS else f"so on {tested} of {tested} data sets tested"
+            so_far = "" if tested == TASKS else f"it holds on {tested} of {tested} data sets tested"
             found.append(Verdict(reading, verdict, "; ".join(said) + left, so_far))
     return found
