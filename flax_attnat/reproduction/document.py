@@ -76,7 +76,8 @@ def summary(lines: Sequence[Line]) -> list[str]:
 def _part(verdict: str, so_far: str, readings: Sequence[str]) -> str:
     """What is said of some readings."""
     of = f"for {', '.join(readings)}"
-    return f"{verdict} on enough data sets {of} ({so_far})" if so_far else f"{verdict} {of}"
+    enough = "on enough data sets " if so_far and verdict == OPEN else ""
+    return f"{verdict} {enough}{of}" + (f" ({so_far})" if so_far else "")
 
 
 def _document(lines: Sequence[Line], place: str) -> Iterator[str]:
