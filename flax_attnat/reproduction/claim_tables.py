@@ -20,8 +20,9 @@ def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Seque
         yield (
             "Span: largest less smallest mean over seeds on test, over the epsilons that all techniques of the data set"
             f" have; judged by {FEWEST} or more. By chance: the span that differences between seeds alone would give in"
-            " the mean; a span that is not clearly above it shows no dependence on epsilon, and decides little. Width:"
-            f" octaves of epsilon around the best one within {WITHIN} of it,"
+            " the mean, and the probability p that they give this one or a larger (Tukey's test); with p above"
+            f" {CLEAR} a span shows no dependence on epsilon, and decides little."
+            f" Width: octaves of epsilon around the best one within {WITHIN} of it,"
             " at most to the ends of what was measured. Relative: the epsilons over the norm of what is perturbed,"
             " before it is trained to resist: vanilla's scores less their mean; the word vectors of a text at the"
             " technique's smallest epsilon."
