@@ -139,27 +139,17 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str]) -> 
         said, few = list[str](), list[str]()
         lost, won = list[Course](), list[Course]()
         for dataset, variant in variants.items():
-            spans = {of.name: of for of in courses(lines, dataset, variant)}
-            ours = [spans.get(("attention_at", None)), spans.get(("attention_iat", reading))]
-            words = [spans.get(("word_at", None)), spans.get(("word_iat", None))]
-            if None in ours + words:
+            if (ends := _ends(courses(lines, dataset, variant), reading)) is None:
                 continue
-            epsilons = next(iter(spans.values())).epsilons
-            if len(epsilons) < FEWEST:
-                few.append(f"{dataset} at {', '.join(f'{epsilon:g}' for epsilon in epsilons)}")
+            most, least, sentence = ends
+            if len(most.epsilons) < FEWEST:
+                few.append(f"{dataset} at {', '.join(f'{epsilon:g}' for epsilon in most.epsilons)}")
                 continue
-            most = max((of for of in ours if of), key=lambda of: of.span)
-            least = min((of for of in words if of), key=lambda of: of.span)
+            said.append(f"{dataset}: {sentence}")
             if most.span < least.span:
                 won.append(least)
             else:
                 lost.append(most)
-            narrow, wide = min(of.octaves for of in ours if of), max(of.octaves for of in words if of)
-            said.append(
-                f"{dataset}: spans of at most {most.span:.2f} against at least {least.span:.2f} (by chance"
-                f" {chance_cell(most)} and {chance_cell(least)}), widths of at least {narrow:.1f}"
-                f" against at most {wide:.1f} octaves"
-            )
         tested = len(lost) + len(won)
         clear = sum(of.clear for of in lost or won)
         if not tested:
@@ -175,3 +165,19 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str]) -> 
             left = "" if tested == TASKS else f"; {TASKS - tested} of {TASKS} data sets were not tested"
             found.append(Verdict(reading, verdict, "; ".join(said) + left, so_far))
     return found
+
+
+def _ends(found: Sequence[Course], reading: str) -> tuple[Course, Course, str] | None:
+    """The steepest course of Attention AT and iAT, the flattest of the word techniques, and a sentence on both."""
+    by_name = {of.name: of for of in found}
+    names: list[Name] = [("attention_at", None), ("attention_iat", reading), ("word_at", None), ("word_iat", None)]
+    if not all(name in by_name for name in names):
+        return None
+    ours, words = [by_name[name] for name in names[:2]], [by_name[name] for name in names[2:]]
+    most, least = max(ours, key=lambda of: of.span), min(words, key=lambda of: of.span)
+    sentence = (
+        f"spans of at most {most.span:.2f} against at least {least.span:.2f} (by chance {chance_cell(most)} and"
+        f" {chance_cell(least)}), widths of at least {min(of.octaves for of in ours):.1f} against at most"
+        f" {max(of.octaves for of in words):.1f} octaves"
+    )
+    return most, least, sentence
