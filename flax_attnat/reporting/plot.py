@@ -20,21 +20,27 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from flax_attnat.allowed import CONTROLS, TECHNIQUES
+from flax_attnat.perturbation.attention import READINGS
 from flax_attnat.training.workdir import write_atomically
 
 Dashes = Literal["-"] | tuple[int, tuple[float, ...]]
 
-KNOWN = (*TECHNIQUES, *CONTROLS)
+# What has a look of its own: `attention_iat` stands for its first reading too.
+KNOWN = (*TECHNIQUES, *CONTROLS, *(f"attention_iat ({reading})" for reading in READINGS[1:]))
 
-# By technique, in the order of KNOWN: vanilla is black in every figure. Okabe and Ito's colours, less the yellow, which
-# is too pale for a line on white; grey serves in its place.
-PALETTE = ("#000000", "#009E73", "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#7F7F7F", "#56B4E9")
-MARKERS = ("X", "^", "o", "s", "D", "v", "P", "*")
+# In the order of KNOWN: vanilla is black in every figure. Okabe and Ito's colours, less the yellow, which is too pale
+# for a line on white; grey serves in its place. The further readings have darker ones.
+PALETTE = (
+    *("#000000", "#009E73", "#0072B2", "#D55E00", "#E69F00", "#CC79A7", "#7F7F7F", "#56B4E9"),
+    *("#332288", "#8C510A", "#999933", "#882255"),
+)
+MARKERS = ("X", "^", "o", "s", "D", "v", "P", "*", "<", "p", ">", "h")
 SOLID: Dashes = "-"
 DASHED: Dashes = (0, (3, 1.5))
 DASHES: tuple[Dashes, ...] = (
     *((0, (5, 1.5)), (0, (1, 1)), SOLID, (0, (7, 1.5)), (0, (4, 1, 1, 1))),
     *((0, (2, 1)), (0, (1, 2.5)), (0, (6, 1, 1, 1, 1, 1))),
+    *((0, (3, 1, 1, 1, 1, 1)), (0, (9, 2)), (0, (3, 3)), (0, (8, 1.5, 2, 1.5))),
 )
 
 WIDTH = 3.5  # inches: one column of a paper
@@ -84,13 +90,15 @@ def style() -> AbstractContextManager[None]:
 
 
 def looks(names: Sequence[str]) -> list[Look]:
-    """One look per name, each its own; a technique of the library, named first in its name, keeps its own.
+    """One look per name, each its own; what is known, named first in a name, keeps its own in every figure.
 
     >>> black, blue = looks(["vanilla", "attention_at 5"])
-    >>> black.colour, blue.colour, looks(["attention_at (released)"])[0] == blue
+    >>> black.colour, blue.colour, looks(["attention_at 1"])[0] == blue
     ('#000000', '#0072B2', True)
+    >>> [look.colour for look in looks(["attention_iat (span)", "attention_iat (released)"])]
+    ['#D55E00', '#882255']
     """
-    first = [name.split(" ")[0] for name in names]
+    first = [_known(name) for name in names]
     own = {first.index(name): place for place, name in enumerate(KNOWN) if name in first}
     free = (place for place in itertools.count() if place not in own.values())
     places = [own[number] if number in own else next(free) for number in range(len(names))]
@@ -100,6 +108,11 @@ def looks(names: Sequence[str]) -> list[Look]:
         Look(PALETTE[place % len(PALETTE)], MARKERS[turn % len(MARKERS)], DASHES[turn % len(DASHES)])
         for place, turn in turns
     ]
+
+
+def _known(name: str) -> str:
+    """The longest of KNOWN that a name begins with, or nothing."""
+    return max((known for known in KNOWN if f"{name} ".startswith(f"{known} ")), key=len, default="")
 
 
 def clean(text: str, longest: int = LONGEST) -> str:

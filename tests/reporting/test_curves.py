@@ -216,7 +216,11 @@ def test_looks_differ_in_grey_too():
     for of in range(3):
         assert len({look[of] for look in looks}) == len(plot.KNOWN)
     assert plot.looks(["word_at 5"]) == [looks[plot.KNOWN.index("word_at")]]
-    several = plot.looks([*plot.KNOWN, "attention_iat (released)", *(f"other{number}" for number in range(40))])
+    for readings in (["released"], ["span", "released"], ["released", "token", "span"]):
+        found = plot.looks(["vanilla", *(f"attention_iat ({reading})" for reading in readings)])
+        assert found[1 + readings.index("released")] == looks[plot.KNOWN.index("attention_iat (released)")]
+        assert "span" not in readings or found[1 + readings.index("span")] == looks[plot.KNOWN.index("attention_iat")]
+    several = plot.looks([*plot.KNOWN, "attention_iat (span)", *(f"other{number}" for number in range(40))])
     assert several[: len(looks)] == looks and len(set(several)) == len(several)
     # Contrast with white of at least 1.9 (relative luminance of WCAG), so that no line is lost on paper.
     for look in looks:
