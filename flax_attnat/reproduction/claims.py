@@ -213,7 +213,8 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
         said = count + (f" ({'; '.join(map(_lost, lost))})" if lost else "")
         if len(lost) > allowed:
             below = sum(bool(of.clearly_below) for of in lost)
-            found.append(Verdict(reading, FAILS, said, f"clearly so on {below} of {decided}"))
+            so_far = f"not the best on {len(lost)} of {decided}, clearly below another on {below}"
+            found.append(Verdict(reading, FAILS, said, so_far))
         elif len(whole) == TASKS:
             found.append(Verdict(reading, HOLDS if clear >= TASKS - allowed else FAILS, said, count))
         else:

@@ -156,11 +156,10 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str]) -> 
             only = f" at {FEWEST} epsilons or more (so far: {'; '.join(few)})" if few else ""
             found.append(Verdict(reading, OPEN, f"no data set has the curves of all four techniques{only}"))
         elif lost:
-            found.append(
-                Verdict(reading, FAILS, "; ".join(said), f"clearly so on {clear} of {tested} data sets tested")
-            )
+            so_far = f"the wider span on {len(lost)} of {tested} data sets tested, clearly on {clear}"
+            found.append(Verdict(reading, FAILS, "; ".join(said), so_far))
         else:
-            so_far = f"true of {tested} of {tested} data sets tested, clearly so of {clear}"
+            so_far = f"the narrower span on {tested} of {tested} data sets tested, clearly on {clear}"
             verdict = OPEN if tested < TASKS else HOLDS if clear == TASKS else FAILS
             left = "" if tested == TASKS else f"; {TASKS - tested} of {TASKS} data sets were not tested"
             found.append(Verdict(reading, verdict, "; ".join(said) + left, so_far))

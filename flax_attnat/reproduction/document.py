@@ -20,8 +20,11 @@ from flax_attnat.reproduction.settings import (
     Line,
     chosen,
     datasets_of,
+    index,
     main_figure,
     main_variant,
+    mean,
+    values,
 )
 from flax_attnat.training.workdir import write_atomically
 
@@ -70,7 +73,28 @@ def summary(lines: Sequence[Line]) -> list[str]:
             named_by.setdefault((of.verdict, of.so_far), []).append(of.reading)
         parts = [_part(verdict, so_far, names) for (verdict, so_far), names in named_by.items()]
         found.append(f"{number}. {claim} {_capital('; '.join(parts))}.")
+    if largest := [said for dataset in tested if (said := _largest(lines, dataset))]:
+        found.append(f"Largest means on test, each technique trained there at its epsilon of dev: {'; '.join(largest)}.")
     return found
+
+
+def _largest(lines: Sequence[Line], dataset: str) -> str:
+    """What predicts best on a data set and what correlates most, beside vanilla; nothing without vanilla or others."""
+    test, best = index(lines), chosen(lines, dataset, main_variant(dataset))
+    runs = {name: test[best[name]] for name in ORDER if name in best and best[name] in test}
+    vanilla = runs.get(("vanilla", None))
+    if vanilla is None or len(runs) < 2:
+        return ""
+    main = main_figure(lines, dataset)
+    said = []
+    for figure, title, scale, digits in ((main, TITLES[main], 100, 2), ("pearson_gradient", "Pearson", 1, 3)):
+        means = {name: scale * mean(of, figure) for name, of in runs.items() if values(of, figure)}
+        if ("vanilla", None) not in means:
+            continue
+        top = max(means, key=lambda name: means[name])
+        beside = "" if top == ("vanilla", None) else f" (vanilla {means['vanilla', None]:.{digits}f})"
+        said.append(f"{title} {technique_name(top)} {means[top]:.{digits}f}{beside}")
+    return f"{named(lines, dataset)} {', '.join(said)}" if said else ""
 
 
 def _part(verdict: str, so_far: str, readings: Sequence[str]) -> str:

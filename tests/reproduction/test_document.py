@@ -72,6 +72,11 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
         "Not tested on enough data sets for span, released (best on 0 of 1 data sets tested);"
         " not tested for sentence, sign, token."
     ), "word_at at 5 is above"
+    assert said[4].endswith(
+        "epsilon of dev: sst F1 word_at 83.17 (vanilla 80.17), Pearson word_at 0.416 (vanilla 0.401)."
+    ), "0.78 + 5 / 100; its Pearson is made half of it"
+    alone = [line for line in made() if line["technique"] == "vanilla"]
+    assert len(summary(alone)) == 4, "nothing is beside it"
     assert summary([]) == ["Nothing has been trained yet: no claim was tested."]
 
 
