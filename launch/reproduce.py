@@ -18,7 +18,9 @@ Flags:
 
 Says first what there is to train and how many hours that is estimated at, from a few steps of each data set or from
 what is finished. Everything resumes: the same command goes on where it was stopped. The document follows from the lines
-alone, byte for byte.
+alone, byte for byte. On a CPU a training uses little more than one core, so start one command per core, each with data
+sets and a workdir of its own (on Linux: taskset -c 0 python -m launch.reproduce ...); then one more with no budget, for
+a document of all.
 
 Exit codes: 0 done or out of budget, 1 a checkpoint could not be written, 2 the command or its data cannot be used, 130
 and 143 interrupted or terminated with everything saved.
