@@ -97,7 +97,7 @@ def _stages(dataset: str, full: bool) -> Iterator[list[Part]]:
         return
     controls = of(main, at, 0.0)
     yield plain + controls + of(main, noise + at + iat[:2], 1.0, 5.0)
-    yield of(main, words + iat[2:4], 1.0, 5.0)
+    yield of(main, words + iat[2:4], 1.0, 5.0) + of(main, words[:1], 0.0)
     yield of(main, [*noise, *at, *iat[:2], *words, *iat[2:4]], 0.5, 15.0)
     yield of(main, noise + at + iat[:2], 0.1, 30.0)
     yield of(main, iat[4:], 1.0, 5.0, 0.5, 15.0)

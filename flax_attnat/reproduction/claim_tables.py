@@ -3,10 +3,23 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from flax_attnat.reproduction.cells import epsilon_cell, named, table, technique_name
+from flax_attnat.reproduction.cells import epsilon_cell, named, percent, table, technique_name
+from flax_attnat.reproduction.cells import number as number_cell
 from flax_attnat.reproduction.claims import CLEAR, Judged, Verdict, judge
 from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, courses
-from flax_attnat.reproduction.settings import ORDER, Index, Line, Setting, datasets_of, index, main_variant, mean
+from flax_attnat.reproduction.settings import (
+    ORDER,
+    Index,
+    Line,
+    Setting,
+    chosen,
+    control,
+    datasets_of,
+    figure_of,
+    index,
+    main_variant,
+    mean,
+)
 
 
 def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Sequence[Line]) -> Iterator[str]:
@@ -45,6 +58,27 @@ def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Seque
     unit = 100 if number == 1 else 1
     heads = ("data", "reading", "epsilon", *(f"less {of.name}" for of in judged[0].differences), "seeds")
     yield from table(heads, [_compared(lines, of, unit) for of in judged])
+    if alone := [of for dataset in variants if (of := _normalised(lines, dataset, figure))]:
+        yield (
+            "The word techniques normalise the word vectors by word frequency, which is a change of its own. What it"
+            f" does alone, word_at at epsilon 0 (without a perturbation): {'; '.join(alone)}."
+        )
+        yield ""
+
+
+def _normalised(lines: Sequence[Line], dataset: str, figure: str | None) -> str:
+    """What normalised word vectors do alone, between vanilla and Word AT; nothing where one of them is not trained."""
+    test, best = index(lines), chosen(lines, dataset, main_variant(dataset))
+    alone = test.get(control(dataset, main_variant(dataset), "word_at"), {})
+    around = [test.get(best[name, None], {}) if (name, None) in best else {} for name in ("vanilla", "word_at")]
+    if not alone or not all(around):
+        return ""
+    name = figure or figure_of(alone)
+    vanilla, own, trained = (
+        number_cell(runs, name) if figure else percent(runs, name) for runs in (around[0], alone, around[1])
+    )
+    epsilon = epsilon_cell(best["word_at", None].epsilon)
+    return f"{named(lines, dataset)} {own}, vanilla {vanilla}, word_at at {epsilon} {trained}"
 
 
 def _compared(lines: Sequence[Line], of: Judged, unit: float) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from flax_attnat.reproduction.settings import (
     Name,
     Setting,
     chosen,
+    control,
     figure_of,
     index,
     mean,
@@ -140,7 +141,9 @@ def judge(lines: Sequence[Line], variants: Mapping[str, str], figure: str | None
             runs = test[setting]
             name = figure or figure_of(runs)
             ours = mean(runs, name)
-            named = {other[0]: best[other] for other in OTHERS if other in best} | {ZERO: _without(setting)}
+            named = {other[0]: best[other] for other in OTHERS if other in best} | {
+                ZERO: control(dataset, variant, "attention_at")
+            }
             places = {other: test[of] for other, of in named.items() if of in test}
             beaten = [other for other, of in places.items() if not ours > mean(of, name)]
             counts = _epsilons(test, dataset, variant)
@@ -164,11 +167,6 @@ def _epsilons(test: Index, dataset: str, variant: str) -> dict[Name, int]:
         if (of.dataset, of.variant) == (dataset, variant) and of.epsilon:
             found[of.technique, of.reading] = found.get((of.technique, of.reading), 0) + 1
     return found
-
-
-def _without(setting: Setting) -> Setting:
-    """The control that has the scale of the objective, twice the clean loss, and no perturbation."""
-    return setting._replace(technique="attention_at", reading=None, epsilon=0.0)
 
 
 def _difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> Difference:

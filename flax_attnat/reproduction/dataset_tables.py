@@ -21,11 +21,15 @@ from flax_attnat.reproduction.settings import (
     Name,
     Setting,
     chosen,
+    control,
     figure_of,
     index,
     main_figure,
     main_variant,
 )
+
+CONTROL_TITLES = {"attention_at": "epsilon 0 (control)", "word_at": "normalised words (control)"}
+"""The controls that a technique without its perturbation is: the loss counted twice; word vectors normalised too."""
 
 
 def dataset_section(lines: Sequence[Line], dataset: str, place: str) -> Iterator[str]:
@@ -36,24 +40,22 @@ def dataset_section(lines: Sequence[Line], dataset: str, place: str) -> Iterator
     yield described(lines, dataset) + "."
     yield ""
     best = chosen(lines, dataset, variant)
-    rows = [
-        (technique_name(name), epsilon_cell(best[name].epsilon), *_main_figures(test[best[name]]))
+    shown = [
+        (technique_name(name), epsilon_cell(best[name].epsilon), test[best[name]])
         for name in ORDER
         if name in best and best[name] in test
     ]
-    zero = Setting(dataset, variant, "attention_at", None, 0.0)
-    if zero in test:
-        rows.append(("epsilon 0 (control)", "0", *_main_figures(test[zero])))
+    for technique, title in CONTROL_TITLES.items():
+        if runs := test.get(control(dataset, variant, technique)):
+            shown.append((title, "0", runs))
     selection = next(line["selection"] for line in lines if line["dataset"] == dataset)
     yield f"Test figures at the epsilon that is best by dev {selection}:"
     yield ""
     figures = [TITLES[name] for name in _prediction(figure)]
-    yield from table(("technique", "epsilon", *figures, "best epoch", "seeds", "seconds a run"), rows)
-    rows = [
-        (technique_name(name), epsilon_cell(best[name].epsilon), *_agreement(test[best[name]]))
-        for name in ORDER
-        if name in best and best[name] in test
-    ]
+    yield from table(
+        ("technique", "epsilon", *figures, "best epoch", "seeds", "seconds a run"),
+        [(*of, *_main_figures(runs)) for *of, runs in shown],
+    )
     yield "Attention and gradient importance (Jain & Wallace: attention held constant), means over texts, then seeds:"
     yield ""
     yield from table(
@@ -61,7 +63,7 @@ def dataset_section(lines: Sequence[Line], dataset: str, place: str) -> Iterator
             *("technique", "epsilon", "Pearson", "tau", "tau with p <= .05, %"),
             *("texts without", "largest weight", "certified at 0.5"),
         ),
-        rows,
+        [(*of, *_agreement(runs)) for *of, runs in shown],
     )
     yield from _beside(test, best, dataset)
     yield from _curve_table(test, dataset, variant, figure)

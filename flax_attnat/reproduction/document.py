@@ -19,6 +19,7 @@ from flax_attnat.reproduction.settings import (
     ORDER,
     Line,
     chosen,
+    control,
     datasets_of,
     index,
     main_figure,
@@ -74,7 +75,9 @@ def summary(lines: Sequence[Line]) -> list[str]:
         parts = [_part(verdict, so_far, names) for (verdict, so_far), names in named_by.items()]
         found.append(f"{number}. {claim} {_capital('; '.join(parts))}.")
     if largest := [said for dataset in tested if (said := _largest(lines, dataset))]:
-        found.append(f"Largest means on test, each technique trained there at its epsilon of dev: {'; '.join(largest)}.")
+        found.append(
+            f"Largest means on test, each technique trained there at its epsilon of dev: {'; '.join(largest)}."
+        )
     return found
 
 
@@ -85,6 +88,7 @@ def _largest(lines: Sequence[Line], dataset: str) -> str:
     vanilla = runs.get(("vanilla", None))
     if vanilla is None or len(runs) < 2:
         return ""
+    alone = test.get(control(dataset, main_variant(dataset), "word_at"), {})
     main = main_figure(lines, dataset)
     said = []
     for figure, title, scale, digits in ((main, TITLES[main], 100, 2), ("pearson_gradient", "Pearson", 1, 3)):
@@ -92,8 +96,11 @@ def _largest(lines: Sequence[Line], dataset: str) -> str:
         if ("vanilla", None) not in means:
             continue
         top = max(means, key=lambda name: means[name])
-        beside = "" if top == ("vanilla", None) else f" (vanilla {means['vanilla', None]:.{digits}f})"
-        said.append(f"{title} {technique_name(top)} {means[top]:.{digits}f}{beside}")
+        beside = {} if top == ("vanilla", None) else {"vanilla": means["vanilla", None]}
+        if top[0].startswith("word_") and alone:
+            beside["normalised words alone"] = scale * mean(alone, figure)
+        others = ", ".join(f"{of} {value:.{digits}f}" for of, value in beside.items())
+        said.append(f"{title} {technique_name(top)} {means[top]:.{digits}f}" + (f" ({others})" if others else ""))
     return f"{named(lines, dataset)} {', '.join(said)}" if said else ""
 
 

@@ -77,6 +77,11 @@ def sd(runs: Mapping[int, Line], figure: str) -> float | None:
     return stdev(found) if len(found) > 1 else None
 
 
+def control(dataset: str, variant: str, technique: str) -> Setting:
+    """A technique without its perturbation: twice the clean loss and, of word_at, normalised word vectors."""
+    return Setting(dataset, variant, technique, None, 0.0)
+
+
 def chosen(lines: Sequence[Line], dataset: str, variant: str) -> dict[Name, Setting]:
     """For each technique and reading the setting with the largest dev mean of its selection figure.
 
