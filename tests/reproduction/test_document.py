@@ -80,6 +80,19 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
     assert summary([]) == ["Nothing has been trained yet: no claim was tested."]
 
 
+def test_normalised_words_without_a_perturbation_are_told_apart_from_word_at(tmp_path) -> None:
+    """A control: it does not compete, and stands beside vanilla and Word AT wherever they are compared."""
+    alone = lines_of("sst", "word_at", None, 0.0, dev=[0.99] * 3, test=[0.82, 0.83, 0.825])
+    lines = [*made(), *alone]
+    assert "word_at 83.17 (vanilla 80.17, normalised words alone 82.50)" in summary(lines)[4]
+    text = written(lines, epath.Path(tmp_path))
+    claims = text.split("## Claim ")
+    assert "(without a perturbation): sst 82.50 ± 0.50, vanilla 80.17 ± 0.76, word_at at 5 83.17 ± 0.76." in claims[1]
+    assert "(without a perturbation): sst 0.412 ± 0.003, vanilla 0.401 ± 0.004, word_at at 5 0.416" in claims[2]
+    assert text.count("| normalised words (control) | 0 |") == 2
+    assert "without a perturbation" not in written(made(), epath.Path(tmp_path))
+
+
 def test_an_empty_record_gives_a_document(tmp_path) -> None:
     assert "no claim was tested" in written([], epath.Path(tmp_path))
 
