@@ -102,8 +102,8 @@ def _stages(dataset: str, full: bool) -> Iterator[list[Part]]:
     yield of(main, noise + at + iat[:2], 0.1, 30.0)
     yield of(main, iat[4:], 1.0, 5.0, 0.5, 15.0)
     every = noise + at + iat + words
+    if full:
+        yield of(main, every, *(epsilon for epsilon in EPSILONS if epsilon not in (0.5, 1.0, 5.0, 15.0)))
     for variant in ("random", "scaled_dot"):
         if variant != main:
             yield of(variant, [("vanilla", None)], None) + of(variant, every, "chosen")
-    if full:
-        yield of(main, every, *(epsilon for epsilon in EPSILONS if epsilon not in (0.5, 1.0, 5.0, 15.0)))

@@ -123,7 +123,7 @@ class _Training:
     def train(self, datasets: tuple[str, ...], budget: float) -> int:
         """Trains what is not done within the budget in seconds; returns the exit code."""
         began = time.monotonic()
-        left = [part for part in reproduction.parts(datasets, full=self._values.full) if self._todo(part)]
+        left = [part for part in reproduction.parts(datasets, full=self._values.full) if self._ahead(part)]
         show(self._console, self._outlook(left, budget))
         for place, planned in enumerate(left):
             # An epsilon that is chosen by what was trained meanwhile may be another now.
@@ -164,17 +164,25 @@ class _Training:
         """A sentence between the lines of progress."""
         self._console.print(sentence, style="yellow", highlight=False, markup=False)
 
+    def _ahead(self, part: Part) -> bool:
+        """Whether a part is to be trained, now or once its epsilon is known."""
+        return self._todo(part) is not None or (part.epsilon == "chosen" and self._chosen(part) is None)
+
     def _todo(self, part: Part) -> Part | None:
         """The part with its epsilon, and the seeds that are not done; None without a seed, or a known epsilon."""
         done = read_records(self._records)
         if part.epsilon == "chosen":
-            best = chosen(done.lines, part.dataset, main_variant(part.dataset))
-            setting = best.get((part.technique, part.reading))
-            if setting is None:
+            if (epsilon := self._chosen(part)) is None:
                 return None
-            part = part._replace(epsilon=setting.epsilon)
+            part = part._replace(epsilon=epsilon)
         seeds = tuple(seed for seed in part.seeds if Done(*part[:5], seed) not in done.runs)
         return part._replace(seeds=seeds) if seeds else None
+
+    def _chosen(self, part: Part) -> float | None:
+        """The epsilon of a technique that is best on dev so far; None before it was trained."""
+        best = chosen(read_records(self._records).lines, part.dataset, main_variant(part.dataset))
+        setting = best.get((part.technique, part.reading))
+        return None if setting is None else setting.epsilon
 
     def _config(self, part: Part) -> Config:
         """The configuration of one part."""

@@ -65,6 +65,11 @@ def figure_cells(runs: Mapping[int, Line]) -> tuple[str, ...]:
     )
 
 
+def seconds_cell(runs: Mapping[int, Line]) -> str:
+    """Seconds of training of a run: of the longest, a share of its cohort."""
+    return f"{max(line['seconds'] / line['population'] for line in runs.values()):.0f}"
+
+
 def mark_of(lines: Sequence[Line], dataset: str) -> str | None:
     """partial, synthetic or simulated; None for the official data."""
     return next(line["mark"] for line in lines if line["dataset"] == dataset)
@@ -76,13 +81,10 @@ def named(lines: Sequence[Line], dataset: str) -> str:
     return f"{dataset} ({mark})" if mark else dataset
 
 
-def described(lines: Sequence[Line], dataset: str) -> str:
-    """What the figures of a data set depend on."""
-    of = [
-        line
-        for line in lines
-        if (line["dataset"], line["variant"], line["epoch"]) == (dataset, main_variant(dataset), "best")
-    ]
+def described(lines: Sequence[Line], dataset: str, variant: str | None = None) -> str:
+    """What the figures of a data set depend on; of its main variant, where none is named."""
+    variant = variant or main_variant(dataset)
+    of = [line for line in lines if (line["dataset"], line["variant"], line["epoch"]) == (dataset, variant, "best")]
     first = of[0]
     sizes = {line["split"]: line["n"] for line in of}
     vectors = (

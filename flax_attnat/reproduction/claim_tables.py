@@ -1,12 +1,11 @@
 """The section of the document on one claim: verdicts, and the figures behind them."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from flax_attnat.reproduction.cells import epsilon_cell, named, percent, table, technique_name
 from flax_attnat.reproduction.cells import number as number_cell
 from flax_attnat.reproduction.claims import CLEAR, Judged, Verdict, judge
-from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, courses
+from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, courses, relative_epsilons
 from flax_attnat.reproduction.settings import (
     ORDER,
     Index,
@@ -18,7 +17,6 @@ from flax_attnat.reproduction.settings import (
     figure_of,
     index,
     main_variant,
-    mean,
 )
 
 
@@ -31,10 +29,13 @@ def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Seque
     if number == 3:
         rows = [row for dataset, variant in variants.items() for row in _courses(lines, dataset, variant)]
         yield (
-            "Span: largest less smallest mean over seeds on test, over the epsilons that all techniques of the data set"
-            f" have; judged by {FEWEST} or more. By chance: the span that differences between seeds alone would give in"
-            " the mean, and the probability p that they give this one or a larger (Tukey's test); with p above"
-            f" {CLEAR} a span shows no dependence on epsilon, and decides little."
+            "True of a data set where the larger span of Attention AT and this iAT is below the smaller one of the word"
+            " techniques, and the smaller of their widths is at least the larger one of theirs; widths in the same"
+            " order. Span: largest minus smallest mean over seeds on test, over the epsilons that all techniques of the"
+            f" data set have; judged by {FEWEST} or more. By chance: the span that differences between seeds alone"
+            " would give in the mean, and the probability p that they give this one or a larger (Tukey's test); with p"
+            f" above {CLEAR} a span shows no dependence on epsilon, and decides little (equal variances are assumed,"
+            " and p is not corrected)."
             f" Width: octaves of epsilon around the best one within {WITHIN} of it,"
             " at most to the ends of what was measured. Relative: the epsilons over the norm of what is perturbed,"
             " before it is trained to resist: vanilla's scores less their mean; the word vectors of a text at the"
@@ -49,15 +50,17 @@ def claim_section(number: int, claim: str, said: Sequence[Verdict], lines: Seque
         return
     yield (
         "Each reading at its own epsilon against the others at theirs, and against its controls: random perturbation,"
-        " and epsilon 0, which trains on twice the clean loss. Difference of the means over the seeds that both have; p"
-        " of a paired t test over seeds, and corrected over readings and data sets (Holm); n/a: not trained, or equal"
-        f" differences. Clear is what is at most {CLEAR} when corrected: with three seeds only large differences are."
-        " A claim fails by the means; to hold, it must also be clearly above its controls."
+        " and epsilon 0, which trains on twice the clean loss. Difference of the means over the seeds that both have;"
+        " in brackets p of a paired t test over seeds, and p corrected over readings and data sets for each of the"
+        f" others (Holm); n/a: not trained, or equal differences. Significant is what is at most {CLEAR} when"
+        " corrected: with three seeds only large differences are. A claim fails by the means; to hold, it"
+        " must also be significantly above its controls. Epsilon: the one that is best on dev, of how many; where"
+        " techniques were trained at different numbers of epsilons, more to choose from is a small advantage."
     )
     yield ""
     unit = 100 if number == 1 else 1
-    heads = ("data", "reading", "epsilon", *(f"less {of.name}" for of in judged[0].differences), "seeds")
-    yield from table(heads, [_compared(lines, of, unit) for of in judged])
+    heads = ("data", "reading", "epsilon", *(f"minus {of.name}" for of in judged[0].differences), "seeds")
+    yield from table(heads, [_compared(of, unit) for of in judged])
     if alone := [of for dataset in variants if (of := _normalised(lines, dataset, figure))]:
         yield (
             "The word techniques normalise the word vectors by word frequency, which is a change of its own. What it"
@@ -81,7 +84,7 @@ def _normalised(lines: Sequence[Line], dataset: str, figure: str | None) -> str:
     return f"{named(lines, dataset)} {own}, vanilla {vanilla}, word_at at {epsilon} {trained}"
 
 
-def _compared(lines: Sequence[Line], of: Judged, unit: float) -> tuple[str, ...]:
+def _compared(of: Judged, unit: float) -> tuple[str, ...]:
     """A row of the comparison with the others."""
     cells, seeds = [], sorted({other.seeds for other in of.differences} - {0})
     for other in of.differences:
@@ -91,7 +94,7 @@ def _compared(lines: Sequence[Line], of: Judged, unit: float) -> tuple[str, ...]
         p = "; ".join("n/a" if value is None else f"{value:.3f}" for value in (other.p_value, other.p_holm))
         cells.append(f"{unit * other.difference:+.{2 if unit == 100 else 3}f} ({p})")
     counts = " to ".join(map(str, sorted({seeds[0], seeds[-1]}))) if seeds else "-"
-    return (named(lines, of.dataset), of.reading, epsilon_cell(of.setting.epsilon), *cells, counts)
+    return (of.dataset, of.reading, f"{epsilon_cell(of.setting.epsilon)} of {of.epsilons}", *cells, counts)
 
 
 def _courses(lines: Sequence[Line], dataset: str, variant: str) -> Iterator[tuple[str, ...]]:
@@ -113,11 +116,5 @@ def _courses(lines: Sequence[Line], dataset: str, variant: str) -> Iterator[tupl
 
 def _relative(test: Index, dataset: str, variant: str, of: Course) -> str:
     """The ends of a course's epsilons over the clean norm of what is perturbed."""
-    if of.name[0].startswith("word_"):
-        runs, field = test[Setting(dataset, variant, *of.name, of.epsilons[0])], "word_norm"
-    else:
-        runs, field = test.get(Setting(dataset, variant, "vanilla", None, None), {}), "score_norm"
-    norm = mean(runs, field) if runs else math.nan
-    if math.isnan(norm) or norm == 0:
-        return "n/a"
-    return f"{of.epsilons[0] / norm:.2g} to {of.epsilons[-1] / norm:.2g}"
+    found = relative_epsilons(test, dataset, variant, of)
+    return f"{found[0]:.2g} to {found[-1]:.2g}" if found else "n/a"

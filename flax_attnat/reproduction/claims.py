@@ -1,8 +1,8 @@
 """Claims 1 and 2 of the paper, judged by lines of finished runs: what holds, what does not, and what was not tested.
 
-A setting is compared with others by means over the seeds that it has; a claim about iAT is judged for each reading by
-itself, never for the best of five. It fails where the means say so. It holds where, besides, iAT is clearly above its
-controls: by a paired t test over seeds, corrected over readings and data sets.
+A setting is compared with others by means over the seeds that both have; a claim about iAT is judged for each reading
+by itself, never for the best of five. It fails where the means say so. It holds where, besides, iAT is significantly
+above its controls: by a paired t test over seeds, corrected over readings and data sets.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_attnat.evaluation.significance import holm, paired_seeds
+from flax_attnat.reproduction.cells import named
 from flax_attnat.reproduction.settings import (
     READINGS,
     Index,
@@ -22,7 +23,6 @@ from flax_attnat.reproduction.settings import (
     control,
     figure_of,
     index,
-    mean,
 )
 
 OTHERS: tuple[Name, ...] = (
@@ -40,9 +40,9 @@ LEAST_EPSILONS = 2
 ZERO = "epsilon 0"
 """The control that trains on twice the clean loss."""
 CONTROLS = ("attention_rp", ZERO)
-"""What a claim must be clearly above to hold: the same scale of the loss, without what iAT adds."""
+"""What a claim must be significantly above to hold: the same scale of the loss, without what iAT adds."""
 CLEAR = 0.05
-"""A difference with a corrected p value of at most this is called clear."""
+"""A difference with a corrected p value of at most this is called significant."""
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not tested"
 
@@ -66,7 +66,7 @@ class Difference(NamedTuple):
 
     @property
     def clear(self) -> int:
-        """1: clearly above the other; -1: clearly below; 0: neither."""
+        """1: significantly above the other; -1: significantly below; 0: neither."""
         if self.difference is None or self.p_holm is None or self.p_holm > CLEAR:
             return 0
         return 1 if self.difference > 0 else -1
@@ -77,10 +77,10 @@ class Judged(NamedTuple):
 
     Attributes:
       reading: its name.
-      dataset: its name.
+      dataset: its name and mark.
       setting: the one that is best on dev.
       epsilons: of how many.
-      value: mean over seeds.
+      enough: whether these are enough to be compared.
       beaten_by: names of what the reading does not exceed, epsilon 0 among them; empty: it is the best.
       lacking: names of what it could not be compared with.
       differences: from each of the others.
@@ -90,19 +90,19 @@ class Judged(NamedTuple):
     dataset: str
     setting: Setting
     epsilons: int
-    value: float
+    enough: bool
     beaten_by: tuple[str, ...]
     lacking: tuple[str, ...]
     differences: tuple[Difference, ...]
 
     @property
-    def clearly_above(self) -> bool:
-        """Whether it is clearly above both controls."""
+    def significantly_above(self) -> bool:
+        """Whether it is significantly above both controls."""
         return all(of.clear > 0 for of in self.differences if of.name in CONTROLS)
 
     @property
-    def clearly_below(self) -> tuple[str, ...]:
-        """Names of what it is clearly below."""
+    def significantly_below(self) -> tuple[str, ...]:
+        """Names of what it is significantly below."""
         return tuple(of.name for of in self.differences if of.clear < 0)
 
 
@@ -114,49 +114,57 @@ class Verdict(NamedTuple):
       verdict: HOLDS, FAILS or OPEN.
       reason: a sentence with the figures.
       so_far: in a few words what was found where it was tested; may be empty.
+      counts: of data sets where it is so, where it is not, and that are undecided.
     """
 
     reading: str
     verdict: str
     reason: str
     so_far: str = ""
+    counts: tuple[int, int, int] = (0, 0, 0)
 
 
-def judge(lines: Sequence[Line], variants: Mapping[str, str], figure: str | None = None) -> list[Judged]:
+def judge(
+    lines: Sequence[Line],
+    variants: Mapping[str, str],
+    figure: str | None = None,
+    *,
+    epoch: str = "best",
+    least: int = LEAST_EPSILONS,
+) -> list[Judged]:
     """Every reading on every data set where it was trained, against what the paper compares it with.
 
     Args:
       lines: of finished runs.
       variants: by data set, the variant that is judged.
-      figure: None: F1 or accuracy, at the setting that is best on dev; else the name of one.
+      figure: None: F1 or accuracy; else the name of one.
+      epoch: of the test figures, "best" on dev or "last"; the setting is the one that is best on dev.
+      least: epsilons that a technique was trained at, to be compared.
     """
-    test = index(lines)
+    test = index(lines, epoch=epoch)
     found = []
     for dataset, variant in variants.items():
         best = chosen(lines, dataset, variant)
+        counts = _epsilons(test, dataset, variant)
+        names = (*(other for other, _ in OTHERS), ZERO)
+        few = [other[0] for other in OTHERS[1:] if counts.get(other, 0) < least]
         for reading in READINGS:
             setting = best.get(("attention_iat", reading))
             if setting is None or setting not in test:
                 continue
             runs = test[setting]
             name = figure or figure_of(runs)
-            ours = mean(runs, name)
-            named = {other[0]: best[other] for other in OTHERS if other in best} | {
-                ZERO: control(dataset, variant, "attention_at")
-            }
-            places = {other: test[of] for other, of in named.items() if of in test}
-            beaten = [other for other, of in places.items() if not ours > mean(of, name)]
-            counts = _epsilons(test, dataset, variant)
-            few = [other[0] for other in OTHERS[1:] if counts.get(other, 0) < LEAST_EPSILONS]
-            names = (*(other for other, _ in OTHERS), ZERO)
-            lacking = [other for other in names if other not in places or other in few]
-            found.append(
-                Judged(
-                    *(reading, dataset, setting, counts[("attention_iat", reading)]),
-                    *(ours, tuple(beaten), tuple(lacking)),
-                    tuple(_difference(other, runs, places.get(other, {}), name) for other in names),
-                )
+            others = {other[0]: best[other] for other in OTHERS if other in best}
+            others[ZERO] = control(dataset, variant, "attention_at")
+            differences = tuple(
+                _difference(other, runs, test.get(others[other], {}) if other in others else {}, name)
+                for other in names
             )
+            beaten = tuple(of.name for of in differences if of.difference is not None and not of.difference > 0)
+            lacking = tuple(of.name for of in differences if of.difference is None or of.name in few)
+            count = counts.get(("attention_iat", reading), 0)
+            facts = (reading, named(lines, dataset), setting, count, count >= least)
+            found.append(Judged(*facts, beaten, lacking, differences))
     return _corrected(found)
 
 
@@ -181,10 +189,14 @@ def _difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line],
 
 
 def _corrected(judged: Sequence[Judged]) -> list[Judged]:
-    """The same with p values corrected over readings and data sets (Holm), for each of the others."""
-    columns = []
+    """The same with p values corrected over readings and data sets (Holm), for each of the others.
+
+    What has not enough epsilons is not judged, and so not among them.
+    """
+    columns, enough = [], [of.enough for of in judged]
     for column in zip(*(of.differences for of in judged), strict=True):
-        p_holm = holm(np.array([math.nan if of.p_value is None else of.p_value for of in column]))
+        p_values = [of.p_value if counts else None for of, counts in zip(column, enough, strict=True)]
+        p_holm = holm(np.array([math.nan if p_value is None else p_value for p_value in p_values]))
         columns.append(
             [of._replace(p_holm=None if math.isnan(p) else float(p)) for of, p in zip(column, p_holm, strict=True)]
         )
@@ -195,35 +207,57 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
     """A verdict for each reading: it must be the best on all of the paper's data sets but `allowed` of them.
 
     It fails as soon as the means of more data sets than that show something at least as good. It holds when all were
-    tested and it is clearly above its controls where it is the best; without that it does not, however good its means.
+    tested and it is significantly above its controls where it is the best; without that it does not, however good its
+    means.
     """
     found = []
     for reading in READINGS:
         trained = [of for of in judged if of.reading == reading]
-        tested = [of for of in trained if of.epsilons >= LEAST_EPSILONS]
-        whole = [of for of in tested if not of.lacking]
+        tested = [of for of in trained if of.enough]
         lost = [of for of in tested if of.beaten_by]
-        won = [of for of in whole if not of.beaten_by]
-        clear = sum(of.clearly_above for of in won)
-        decided = f"{len(lost) + len(won)} data sets tested"
-        count = f"best on {len(won)} of {decided}" if lost or won else ""
-        count += f", clearly above its controls on {clear}" if won else ""
-        said = count + (f" ({'; '.join(map(_lost, lost))})" if lost else "")
+        won = [of for of in tested if not of.beaten_by and not of.lacking]
+        undecided = [of for of in trained if of not in lost + won]
+        clear = sum(of.significantly_above for of in won)
+        below = sum(bool(of.significantly_below) for of in lost)
+        so_far = tally("best on", (len(won), clear), (len(lost), below), len(undecided))
+        said = [_said(of) for of in lost + undecided]
+        whole = sum(not of.lacking for of in tested)
+        if whole < TASKS:
+            said.append(f"{TASKS - whole} of {TASKS} data sets were not tested against everything")
         if len(lost) > allowed:
-            below = sum(bool(of.clearly_below) for of in lost)
-            so_far = f"not the best on {len(lost)} of {decided}, clearly below another on {below}"
-            found.append(Verdict(reading, FAILS, said, so_far))
-        elif len(whole) == TASKS:
-            found.append(Verdict(reading, HOLDS if clear >= TASKS - allowed else FAILS, said, count))
+            verdict = FAILS
+        elif whole == TASKS:
+            verdict = HOLDS if clear >= TASKS - allowed else FAILS
         else:
-            early = [of.dataset for of in trained if of not in lost + won]
-            left = f"{TASKS - len(whole)} of {TASKS} data sets were not tested against everything"
-            left += f" (so far: {', '.join(early)})" if early else ""
-            found.append(Verdict(reading, OPEN, f"{said}; {left}" if said else left, count))
+            verdict = OPEN
+        counts = (len(won), len(lost), len(undecided))
+        found.append(Verdict(reading, verdict, "; ".join(said), so_far if trained else "", counts))
     return found
 
 
-def _lost(of: Judged) -> str:
-    """What a reading does not exceed on a data set."""
-    clearly = f", clearly below {', '.join(of.clearly_below)}" if of.clearly_below else ""
-    return f"{of.dataset}: not above {', '.join(of.beaten_by)}{clearly}"
+def tally(what: str, won: tuple[int, int], lost: tuple[int, int], undecided: int = 0) -> str:
+    """On how many data sets something is so and on how many not, each with how many of them significantly.
+
+    >>> tally("best on", (1, 0), (2, 1), 3)
+    'best on 1 of 6 data sets (none significantly), not on 2 (1 significantly), undecided on 3'
+    """
+    (good, clear), (bad, below), every = won, lost, won[0] + lost[0] + undecided
+    said = [f"{what} {good} of {every} data set{'' if every == 1 else 's'}" + _significantly(good, clear)]
+    said += [f"not on {bad}" + _significantly(bad, below)] if bad else []
+    said += [f"undecided on {undecided}"] if undecided else []
+    return ", ".join(said)
+
+
+def _significantly(count: int, clear: int) -> str:
+    """How many of some are significant."""
+    return f" ({clear or 'none'} significantly)" if count else ""
+
+
+def _said(of: Judged) -> str:
+    """Why a reading has not won on a data set."""
+    if not of.enough:
+        return f"{of.dataset}: undecided, trained at {of.epsilons} epsilon{'' if of.epsilons == 1 else 's'}"
+    if not of.beaten_by:
+        return f"{of.dataset}: undecided, without {', '.join(of.lacking)}"
+    below = f", significantly below {', '.join(of.significantly_below)}" if of.significantly_below else ""
+    return f"{of.dataset}: not above {', '.join(of.beaten_by)}{below}"

@@ -8,8 +8,10 @@ from flax_attnat.reproduction.cells import (
     certified_cell,
     described,
     epsilon_cell,
+    mark_of,
     number,
     percent,
+    seconds_cell,
     table,
     technique_name,
 )
@@ -28,7 +30,7 @@ from flax_attnat.reproduction.settings import (
     main_variant,
 )
 
-CONTROL_TITLES = {"attention_at": "epsilon 0 (control)", "word_at": "normalised words (control)"}
+CONTROL_TITLES = {"attention_at": "epsilon 0", "word_at": "normalised words alone"}
 """The controls that a technique without its perturbation is: the loss counted twice; word vectors normalised too."""
 
 
@@ -61,11 +63,11 @@ def dataset_section(lines: Sequence[Line], dataset: str, place: str) -> Iterator
     yield from table(
         (
             *("technique", "epsilon", "Pearson", "tau", "tau with p <= .05, %"),
-            *("texts without", "largest weight", "certified at 0.5"),
+            *("texts where undefined", "largest weight", "certified at 0.5"),
         ),
         [(*of, *_agreement(runs)) for *of, runs in shown],
     )
-    yield from _beside(test, best, dataset)
+    yield from _beside(test, best, dataset, mark_of(lines, dataset))
     yield from _curve_table(test, dataset, variant, figure)
     if drawn_lines(lines, dataset):
         yield f"![{TITLES[figure]} on test against epsilon]({place}/{dataset}_epsilon.svg)"
@@ -80,10 +82,9 @@ def _prediction(figure: str) -> list[str]:
 def _main_figures(runs: Mapping[int, Line]) -> tuple[str, ...]:
     """Prediction figures of a setting, and what they cost."""
     epochs = sorted(line["best_epoch"] for line in runs.values())
-    seconds = max(line["seconds"] / line["population"] for line in runs.values())
     return (
         *(percent(runs, name) for name in _prediction(figure_of(runs))),
-        *(", ".join(map(str, epochs)), str(len(runs)), f"{seconds:.0f}"),
+        *(", ".join(map(str, epochs)), str(len(runs)), seconds_cell(runs)),
     )
 
 
@@ -104,7 +105,7 @@ def _agreement(runs: Mapping[int, Line]) -> tuple[str, ...]:
     )
 
 
-def _beside(test: Index, best: Mapping[Name, Setting], dataset: str) -> Iterator[str]:
+def _beside(test: Index, best: Mapping[Name, Setting], dataset: str, mark: str | None) -> Iterator[str]:
     """The published vanilla beside ours."""
     published, vanilla = PUBLISHED.get(dataset), best.get(("vanilla", None))
     if published is None or vanilla is None or vanilla not in test:
@@ -115,7 +116,7 @@ def _beside(test: Index, best: Mapping[Name, Setting], dataset: str) -> Iterator
     rows = [
         (SOURCE, *said, f"{published.tau:.3f}", f"{100 * published.significant:.0f}"),
         (
-            "vanilla here",
+            f"vanilla here{f' ({mark})' if mark else ''}",
             *(percent(runs, name) for name in ("accuracy", "f1", "auc")),
             number(runs, "kendall_gradient"),
             percent(runs, "significant_gradient", 0),

@@ -11,7 +11,7 @@ from flax_attnat.reproduction.choices import choices_section
 from flax_attnat.reproduction.claim_tables import claim_section
 from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN, TASKS, Verdict, judge, verdicts
 from flax_attnat.reproduction.courses import sensitivity_verdicts
-from flax_attnat.reproduction.dataset_tables import dataset_section, drawn_lines
+from flax_attnat.reproduction.dataset_tables import CONTROL_TITLES, dataset_section, drawn_lines
 from flax_attnat.reproduction.published import DIFFERENCES
 from flax_attnat.reproduction.readings import readings_section
 from flax_attnat.reproduction.settings import (
@@ -33,7 +33,7 @@ COMMAND = "python -m launch.reproduce --budget_hours=0"
 
 CLAIMS = (
     ("Attention iAT predicts best, on nine of ten tasks.", 1),
-    ("Its attention correlates most with gradient importance, on all tasks.", 0),
+    ("Its attention correlates more strongly with gradient importance, on all tasks.", 0),
 )
 
 
@@ -65,7 +65,7 @@ def summary(lines: Sequence[Line]) -> list[str]:
         return ["Nothing has been trained yet: no claim was tested."]
     runs = sum((line["split"], line["epoch"]) == ("dev", "best") for line in lines)
     found = [
-        f"{runs} runs on {', '.join(named(lines, dataset) for dataset in tested)};"
+        f"{runs} runs on {', '.join(_trained(lines, dataset) for dataset in tested)};"
         f" {TASKS - len(tested)} of ten data sets not tested."
     ]
     for number, (claim, judged) in enumerate(_verdicts(lines), 1):
@@ -81,26 +81,31 @@ def summary(lines: Sequence[Line]) -> list[str]:
     return found
 
 
+def _trained(lines: Sequence[Line], dataset: str) -> str:
+    """A data set with its mark, and that nothing but vanilla was trained on it where that is so."""
+    others = {line["technique"] for line in lines if line["dataset"] == dataset} - {"vanilla"}
+    return named(lines, dataset) + ("" if others else " (vanilla only)")
+
+
 def _largest(lines: Sequence[Line], dataset: str) -> str:
-    """What predicts best on a data set and what correlates most, beside vanilla; nothing without vanilla or others."""
-    test, best = index(lines), chosen(lines, dataset, main_variant(dataset))
-    runs = {name: test[best[name]] for name in ORDER if name in best and best[name] in test}
-    vanilla = runs.get(("vanilla", None))
-    if vanilla is None or len(runs) < 2:
+    """What predicts best on a data set and what correlates most, controls included, beside vanilla; else nothing."""
+    test, variant = index(lines), main_variant(dataset)
+    best = chosen(lines, dataset, variant)
+    runs = {technique_name(name): test[best[name]] for name in ORDER if name in best and best[name] in test}
+    zeros = {title: control(dataset, variant, technique) for technique, title in CONTROL_TITLES.items()}
+    controls = {title: test[of] for title, of in zeros.items() if of in test}
+    if "vanilla" not in runs or len(runs) < 2:
         return ""
-    alone = test.get(control(dataset, main_variant(dataset), "word_at"), {})
     main = main_figure(lines, dataset)
     said = []
     for figure, title, scale, digits in ((main, TITLES[main], 100, 2), ("pearson_gradient", "Pearson", 1, 3)):
-        means = {name: scale * mean(of, figure) for name, of in runs.items() if values(of, figure)}
-        if ("vanilla", None) not in means:
+        means = {name: scale * mean(of, figure) for name, of in (runs | controls).items() if values(of, figure)}
+        if "vanilla" not in means:
             continue
         top = max(means, key=lambda name: means[name])
-        beside = {} if top == ("vanilla", None) else {"vanilla": means["vanilla", None]}
-        if top[0].startswith("word_") and alone:
-            beside["normalised words alone"] = scale * mean(alone, figure)
-        others = ", ".join(f"{of} {value:.{digits}f}" for of, value in beside.items())
-        said.append(f"{title} {technique_name(top)} {means[top]:.{digits}f}" + (f" ({others})" if others else ""))
+        beside = ["vanilla", *([CONTROL_TITLES["word_at"]] if top.startswith("word_") else [])]
+        others = ", ".join(f"{name} {means[name]:.{digits}f}" for name in beside if name in means and name != top)
+        said.append(f"{title} {top} {means[top]:.{digits}f}" + (f" ({others})" if others else ""))
     return f"{named(lines, dataset)} {', '.join(said)}" if said else ""
 
 

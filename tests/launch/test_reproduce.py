@@ -48,6 +48,19 @@ def test_it_trains_what_is_missing_and_writes_the_record(command, tmp_path, caps
     assert after == before
 
 
+def test_an_epsilon_that_is_chosen_waits_for_what_is_trained_before_it(command, monkeypatch, tmp_path, capsys) -> None:
+    """From an empty record on: the part is planned though its epsilon is not known yet."""
+    parts = [
+        reproduction.Part("planted", "random", "attention_iat", "span", 5.0, (0,)),
+        reproduction.Part("planted", "scaled_dot", "attention_iat", "span", "chosen", (0,)),
+    ]
+    monkeypatch.setattr(reproduction, "parts", lambda datasets, full: parts)
+    assert command("--budget_hours=1", "--datasets=planted") == 0
+    assert "2 runs of 2 settings are left" in capsys.readouterr().out
+    files = sorted(path.name for path in (tmp_path / "records").glob("*.gz"))
+    assert files == [f"planted-{variant}-attention_iat-span-5-seeds0.jsonl.gz" for variant in ("random", "scaled_dot")]
+
+
 def test_a_budget_that_is_too_small_trains_nothing(command, tmp_path, capsys) -> None:
     assert command("--budget_hours=0.000001", "--datasets=planted") == 0
     assert "2 of 2 settings are for another time" in capsys.readouterr().out.replace("\n", " ")
@@ -88,6 +101,9 @@ def test_the_grid_answers_the_claims_first() -> None:
     imdb = {part.technique for part in found if part.dataset == "imdb"}
     assert imdb == {"vanilla", "attention_rp", "attention_at", "attention_iat"}
     full = reproduction.parts(reproduction.DATASETS, full=True)
+    last = max(place for place, part in enumerate(full) if part.dataset == "sst" and part.variant == "pretrained")
+    chosen = [place for place, part in enumerate(full) if part.dataset == "sst" and part.epsilon == "chosen"]
+    assert chosen and min(chosen) > last, "what is chosen among all epsilons comes after them"
     for name in reproduction.DATASETS:
         epsilons = {part.epsilon for part in full if part.dataset == name and part.technique == "word_iat"}
         assert set(reproduction.EPSILONS) <= epsilons

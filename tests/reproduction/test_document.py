@@ -69,7 +69,7 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
     assert len(said) <= 5
     assert said[0] == "42 runs on sst; 9 of ten data sets not tested."
     assert said[1].endswith(
-        "Not tested on enough data sets for span, released (best on 0 of 1 data sets tested);"
+        "Not tested on enough data sets for span, released (best on 0 of 1 data set, not on 1 (none significantly));"
         " not tested for sentence, sign, token."
     ), "word_at at 5 is above"
     assert said[4].endswith(
@@ -84,12 +84,15 @@ def test_normalised_words_without_a_perturbation_are_told_apart_from_word_at(tmp
     """A control: it does not compete, and stands beside vanilla and Word AT wherever they are compared."""
     alone = lines_of("sst", "word_at", None, 0.0, dev=[0.99] * 3, test=[0.82, 0.83, 0.825])
     lines = [*made(), *alone]
-    assert "word_at 83.17 (vanilla 80.17, normalised words alone 82.50)" in summary(lines)[4]
+    assert (
+        "word_at 83.17 (vanilla 80.17, normalised words alone 82.50), Pearson word_at 0.416 (vanilla 0.401, normalised"
+        in summary(lines)[4]
+    )
     text = written(lines, epath.Path(tmp_path))
     claims = text.split("## Claim ")
     assert "(without a perturbation): sst 82.50 ± 0.50, vanilla 80.17 ± 0.76, word_at at 5 83.17 ± 0.76." in claims[1]
     assert "(without a perturbation): sst 0.412 ± 0.003, vanilla 0.401 ± 0.004, word_at at 5 0.416" in claims[2]
-    assert text.count("| normalised words (control) | 0 |") == 2
+    assert text.count("| normalised words alone | 0 |") == 2
     assert "without a perturbation" not in written(made(), epath.Path(tmp_path))
 
 
@@ -138,6 +141,36 @@ def test_a_record_that_cannot_be_used_is_named(tmp_path, content, message) -> No
     with pytest.raises(ResultsError, match=message) as raised:
         read_records(tmp_path)
     assert other.name in str(raised.value) or "vanilla" in str(raised.value)
+
+
+@pytest.mark.parametrize("field", [{"n": 7}, {"vectors": "other.vec"}, {"train_n": 9}, {"mark": "partial"}])
+def test_runs_of_different_data_are_not_compared(tmp_path, field) -> None:
+    """The message names both files; another variant may differ."""
+    lines = lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8])
+    write_record(tmp_path, Part("sst", "pretrained", "vanilla", None, None, (0,)), lines)
+    other = lines_of("sst", "word_at", None, 1.0, dev=[0.8], test=[0.8], **field)
+    write_record(
+        tmp_path, Part("sst", "random", "word_at", None, 1.0, (0,)), [of | {"variant": "random"} for of in other]
+    )
+    assert len(read_records(tmp_path).lines) == 6
+    write_record(tmp_path, Part("sst", "pretrained", "word_at", None, 1.0, (0,)), other)
+    with pytest.raises(ResultsError, match="runs that are compared are of the same data") as raised:
+        read_records(tmp_path)
+    assert "-word_at-1-seeds0" in str(raised.value) and "-vanilla-seeds0" in str(raised.value)
+
+
+def test_every_claim_is_judged_otherwise_too(tmp_path) -> None:
+    """A last epoch that turns the claim over, and curves whose epsilons are not comparable."""
+    lines = [
+        line | ({"f1": 0.9} if line["epoch"] == "last" and line["technique"] == "attention_iat" else {})
+        for line in made()
+    ]
+    text = written(lines, epath.Path(tmp_path)).split("## How far")[1]
+    rows = [row for row in text.splitlines() if row.startswith(("| 1 |", "| 2 |", "| 3 |"))]
+    assert len(rows) == 12
+    assert rows[0].startswith("| 1 | as above | not tested (0, 1, 0) |")
+    assert rows[1].startswith("| 1 | last epoch | not tested (1, 0, 0) |")
+    assert rows[2].startswith("| 1 | random vectors | not tested |")
 
 
 def test_a_line_that_lacks_a_field_is_named(tmp_path) -> None:
