@@ -239,18 +239,18 @@ def tally(what: str, won: tuple[int, int], lost: tuple[int, int], undecided: int
     """On how many data sets something is so and on how many not, each with how many of them significantly.
 
     >>> tally("best on", (1, 0), (2, 1), 3)
-    'best on 1 of 6 data sets (none significantly), not on 2 (1 significantly), undecided on 3'
+    'best on 1 of 6 data sets, significantly on 0; not on 2, significantly on 1; undecided on 3'
     """
     (good, clear), (bad, below), every = won, lost, won[0] + lost[0] + undecided
     said = [f"{what} {good} of {every} data set{'' if every == 1 else 's'}" + _significantly(good, clear)]
     said += [f"not on {bad}" + _significantly(bad, below)] if bad else []
     said += [f"undecided on {undecided}"] if undecided else []
-    return ", ".join(said)
+    return "; ".join(said)
 
 
 def _significantly(count: int, clear: int) -> str:
     """How many of some are significant."""
-    return f" ({clear or 'none'} significantly)" if count else ""
+    return f", significantly on {clear}" if count else ""
 
 
 def _said(of: Judged) -> str:

@@ -70,7 +70,7 @@ def readings_section(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
-    """Each reading minus Attention AT at the same epsilon on the same data, in the mean over what both were trained at."""
+    """Each reading minus Attention AT, at the same epsilon on the same data."""
     test, rows = index(lines), []
     for reading in READINGS:
         pairs = []
@@ -148,8 +148,8 @@ def _early_verdicts(test: Index) -> Iterator[str]:
         return mean(test.get(Setting("sst", "pretrained", technique, reading, 5.0), {}), "largest_attention")
 
     vanilla, released = pearson("vanilla", None, None), [pearson("attention_iat", "released", e) for e in (1.0, 5.0)]
-    beside = [(name, reading) for name, reading, epsilon in EARLY if epsilon == 1 and reading != "released"]
-    others = [value for value in (*(pearson(*of, 1.0) for of in beside), vanilla) if not math.isnan(value)]
+    early = [(name, reading) for name, reading, epsilon in EARLY if epsilon == 1 and reading != "released"]
+    others = [value for value in (*(pearson(*of, 1.0) for of in early), vanilla) if not math.isnan(value)]
     peaks = [weight(name, reading) for name, reading, epsilon in EARLY if epsilon == 5 and name != "attention_at"]
     peaks = [value for value in peaks if not math.isnan(value)]
     findings = (

@@ -19,7 +19,7 @@ def test_what_was_trained_at_one_epsilon_is_not_judged() -> None:
     assert claims.verdicts(found, allowed=1)[0].verdict == FAILS
     few = judged({"span": 0.7}, ("sst", "imdb"), least=2)
     verdict = claims.verdicts(few, allowed=1)[0]
-    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 2 data sets, undecided on 2"
+    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 2 data sets; undecided on 2"
     assert verdict.reason.startswith("sst: undecided, trained at 1 epsilon; imdb: undecided, trained at 1 epsilon; 10")
     assert all(other.p_holm is None for of in few for other in of.differences)
     names = [f"set{number}" for number in range(10)]
@@ -64,10 +64,13 @@ def test_each_reading_is_judged_by_itself() -> None:
     """One that is best of few data sets is not yet decided; one that loses on two cannot win nine of ten."""
     found = claims.verdicts(judged({"span": 0.85, "released": 0.75}, ("sst", "imdb")), allowed=1)
     by_reading = {of.reading: of for of in found}
-    assert by_reading["span"].verdict == OPEN and by_reading["span"].so_far.startswith("best on 2 of 2 data sets (")
+    span = by_reading["span"]
+    assert span.verdict == OPEN and span.so_far.startswith("best on 2 of 2 data sets, significantly on")
+        "best on 2 of 2 data sets, significantly on"
+    )
     released = by_reading["released"]
     assert released.verdict == FAILS
-    assert released.so_far == "best on 0 of 2 data sets, not on 2 (none significantly)"
+    assert released.so_far == "best on 0 of 2 data sets; not on 2, significantly on 0"
     assert by_reading["sign"].verdict == OPEN and "10 of 10 data sets were not tested" in by_reading["sign"].reason
 
 
@@ -87,7 +90,7 @@ def test_a_claim_does_not_hold_that_is_true_of_the_means_by_chance() -> None:
     names = [f"set{number}" for number in range(10)]
     verdict = claims.verdicts(judged({"span": 0.81}, names), allowed=1)[0]
     assert verdict.verdict == FAILS
-    assert verdict.so_far == "best on 10 of 10 data sets (none significantly)"
+    assert verdict.so_far == "best on 10 of 10 data sets, significantly on 0"
 
 
 def test_what_is_significantly_below_another_is_named() -> None:
@@ -104,7 +107,7 @@ def test_what_could_not_be_compared_with_everything_is_neither_won_nor_lost() ->
         *lines_of("sst", "vanilla", None, None, dev=[0.8] * 2, test=[0.7, 0.75]),
     ]
     verdict = claims.verdicts(claims.judge(lines, {"sst": "pretrained"}, least=1), allowed=0)[0]
-    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 1 data set, undecided on 1"
+    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 1 data set; undecided on 1"
     assert verdict.reason == (
         "sst: undecided, without attention_rp, attention_at, word_at, word_iat, epsilon 0;"
         " 10 of 10 data sets were not tested against everything"
@@ -205,7 +208,7 @@ def test_claim_three_compares_the_flattest_word_technique_with_the_steepest_of_a
     assert verdict["span"].verdict == OPEN and verdict["span"].reason.startswith(
         "sst: attention_at 1.00, attention_iat (span) 1.00, word_at 20.00, word_iat 5.00; widths 1.0, 0.0, 0.0, 0.0"
     )
-    assert verdict["span"].so_far == "true on 1 of 1 data set (none significantly)", "one seed says nothing of chance"
+    assert verdict["span"].so_far == "true on 1 of 1 data set, significantly on 0", "one seed says nothing of chance"
     assert verdict["released"].reason == "no data set has the curves of all four techniques"
     steep = [
         *curve("attention_at", None, (0.8, 0.7, 0.79, 0.79)),
