@@ -65,7 +65,7 @@ def test_each_reading_is_judged_by_itself() -> None:
     found = claims.verdicts(judged({"span": 0.85, "released": 0.75}, ("sst", "imdb")), allowed=1)
     by_reading = {of.reading: of for of in found}
     span = by_reading["span"]
-    )
+    assert span.verdict == OPEN and span.so_far.startswith("best on 2 of 2 data sets, significantly on")
     released = by_reading["released"]
     assert released.verdict == FAILS
     assert released.so_far == "best on 0 of 2 data sets; not on 2, significantly on 0"
