@@ -188,6 +188,8 @@ def _untested(lines: Sequence[Line]) -> Iterator[str]:
         yield f"- Techniques without a finished run: {'; '.join(lacking)}."
     if marks := [f"{dataset} ({mark_of(lines, dataset)})" for dataset in tested if mark_of(lines, dataset)]:
         yield f"- The whole official data of {', '.join(marks)}."
+    if frozen := sum(line["frozen_step"] is not None and line["split"] == "dev" for line in lines):
+        yield f"- {frozen} runs whose loss or gradient was not finite; they are left out of every figure."
     yield "- More than the seeds and epsilons that the tables name; virtual adversarial training."
 
 

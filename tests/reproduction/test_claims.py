@@ -8,6 +8,7 @@ import pytest
 
 from flax_attnat.reproduction import claims, courses, settings
 from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN
+from flax_attnat.reproduction.document import write_document
 from tests.reproduction.made import lines_of
 
 ALL = [("vanilla", None), ("attention_rp", None), ("attention_at", None), ("word_at", None), ("word_iat", None)]
@@ -162,6 +163,15 @@ def test_a_missing_control_is_said_and_no_figure_is_made_up() -> None:
 def test_frozen_runs_do_not_count() -> None:
     lines = lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8])
     assert not settings.index([line | {"frozen_step": 3} for line in lines])
+
+
+def test_frozen_runs_are_counted(tmp_path) -> None:
+    lines = [
+        *lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8]),
+        *(line | {"frozen_step": 3} for line in lines_of("sst", "word_at", None, 1.0, dev=[0.8], test=[0.8])),
+    ]
+    write_document(lines, tmp_path, tmp_path / "out.md")
+    assert "- 1 runs whose loss or gradient was not finite" in (tmp_path / "out.md").read_text()
 
 
 def test_the_span_by_chance_is_that_of_drawn_figures() -> None:
