@@ -144,21 +144,18 @@ def judge(
     test = index(lines, epoch=epoch)
     found = []
     for dataset, variant in variants.items():
-        best = chosen(lines, dataset, variant)
-        counts = _epsilons(test, dataset, variant)
-        names = (*(other for other, _ in OTHERS), ZERO)
+        best, counts = chosen(lines, dataset, variant), _epsilons(test, dataset, variant)
         few = [other[0] for other in OTHERS[1:] if counts.get(other, 0) < least]
+        settings = {other[0]: best.get(other) for other in OTHERS}
+        others = settings | {ZERO: control(dataset, variant, "attention_at")}
         for reading in READINGS:
             setting = best.get(("attention_iat", reading))
             if setting is None or setting not in test:
                 continue
             runs = test[setting]
             name = figure or figure_of(runs)
-            others = {other[0]: best[other] for other in OTHERS if other in best}
-            others[ZERO] = control(dataset, variant, "attention_at")
             differences = tuple(
-                _difference(other, runs, test.get(others[other], {}) if other in others else {}, name)
-                for other in names
+                _difference(other, runs, test.get(of, {}) if of else {}, name) for other, of in others.items()
             )
             beaten = tuple(of.name for of in differences if of.difference is not None and not of.difference > 0)
             lacking = tuple(of.name for of in differences if of.difference is None or of.name in few)
@@ -169,12 +166,12 @@ def judge(
 
 
 def _epsilons(test: Index, dataset: str, variant: str) -> dict[Name, int]:
-    """At how many epsilons, 0 apart, each technique of a data set was trained."""
-    found: dict[Name, int] = {}
-    for of in test:
+    """At how many epsilons, 0 apart, each technique of a data set was trained with the most seeds: what competes."""
+    seeds: dict[Name, list[int]] = {}
+    for of, runs in test.items():
         if (of.dataset, of.variant) == (dataset, variant) and of.epsilon:
-            found[of.technique, of.reading] = found.get((of.technique, of.reading), 0) + 1
-    return found
+            seeds.setdefault((of.technique, of.reading), []).append(len(runs))
+    return {name: counts.count(max(counts)) for name, counts in seeds.items()}
 
 
 def _difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> Difference:

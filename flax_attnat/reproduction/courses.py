@@ -10,7 +10,7 @@ from scipy.stats import studentized_range
 
 from flax_attnat.reproduction.cells import named, technique_name
 from flax_attnat.reproduction.claims import CLEAR, FAILS, HOLDS, OPEN, TASKS, Verdict, tally
-from flax_attnat.reproduction.settings import READINGS, Index, Line, Name, Setting, figure_of, index, mean
+from flax_attnat.reproduction.settings import ORDER, READINGS, Index, Line, Name, Setting, figure_of, index, mean
 
 WITHIN = 0.5
 """Per cent of F1 (accuracy) within which an epsilon counts as good as the best."""
@@ -43,26 +43,29 @@ class Course(NamedTuple):
         return self.p_value <= CLEAR
 
 
-def courses(lines: Sequence[Line], dataset: str, variant: str, epoch: str = "best") -> list[Course]:
-    """How each technique of a data set depends on epsilon, over the two or more epsilons that all of them have.
+def courses(
+    lines: Sequence[Line], dataset: str, variant: str, names: Sequence[Name] = ORDER, epoch: str = "best"
+) -> list[Course]:
+    """How some techniques of a data set depend on epsilon, over the two or more epsilons that all of them have.
 
-    Techniques with fewer than FEWEST epsilons are left out where others have as many, those with one always.
+    Those that were trained at one epsilon are left out. Figures are means over the seeds that all epsilons have.
     """
-    test = index(lines, epoch=epoch)
     curves: dict[Name, dict[float, Mapping[int, Line]]] = {}
-    for setting, runs in test.items():
-        if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon:
-            curves.setdefault((setting.technique, setting.reading), {})[setting.epsilon] = runs
-    enough = max(2, min(FEWEST, max(map(len, curves.values()), default=0)))
-    curves = {name: points for name, points in curves.items() if len(points) >= enough}
+    for setting, runs in index(lines, epoch=epoch).items():
+        name = (setting.technique, setting.reading)
+        if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon and name in names:
+            curves.setdefault(name, {})[setting.epsilon] = runs
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
     common = sorted(set.intersection(*(set(points) for points in curves.values()))) if curves else []
     if len(common) < 2:
         return []
     found = []
     for name, points in curves.items():
-        means = {epsilon: 100 * mean(points[epsilon], figure_of(points[epsilon])) for epsilon in common}
-        chance, p_value = span_by_chance(_figures([points[epsilon] for epsilon in common]))
-        found.append(course(name, means)._replace(chance=chance, p_value=p_value))
+        figures = _figures([points[epsilon] for epsilon in common])
+        if figures.size:
+            chance, p_value = span_by_chance(figures)
+            means = dict(zip(common, figures.mean(axis=1).tolist(), strict=True))
+            found.append(course(name, means)._replace(chance=chance, p_value=p_value))
     return found
 
 
@@ -152,38 +155,41 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
     """
     found = []
     for reading in READINGS:
-        said, few = list[str](), list[str]()
-        lost, won = list[bool](), list[bool]()
+        names: list[Name] = [("attention_at", None), ("attention_iat", reading), ("word_at", None), ("word_iat", None)]
+        said, few, lost, won = list[str](), list[str](), list[bool](), list[bool]()
         for dataset, variant in variants.items():
-            if not (pairs := _pairs(courses(lines, dataset, variant, epoch), reading)):
+            by_name = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
+            if len(by_name) < len(names):
                 continue
-            if len(pairs[0].epsilons) < FEWEST:
-                few.append(f"{named(lines, dataset)} at {', '.join(f'{epsilon:g}' for epsilon in pairs[0].epsilons)}")
+            four = [by_name[name] for name in names]
+            if len(four[0].epsilons) < FEWEST:
+                few.append(f"{named(lines, dataset)}: undecided, {len(four[0].epsilons)} epsilons in common")
                 continue
-            (wide, flat), (steep, least) = (sorted(of, key=lambda one: -one.span) for of in (pairs[:2], pairs[2:]))
-            narrow = min(of.octaves for of in (wide, flat)) < max(of.octaves for of in (steep, least))
-            if wide.span < least.span and not narrow:
-                won.append(least.clear)
-            else:
-                lost.append(wide.span >= least.span and wide.clear)
+            true, significant = _less(four[:2], four[2:])
+            (won if true else lost).append(significant)
             said.append(
-                f"{named(lines, dataset)}: {', '.join(f'{technique_name(of.name)} {of.span:.2f}' for of in pairs)};"
-                f" widths {', '.join(f'{of.octaves:.1f}' for of in pairs)} octaves"
+                f"{named(lines, dataset)}: {', '.join(f'{technique_name(of.name)} {of.span:.2f}' for of in four)};"
+                f" widths {', '.join(f'{of.octaves:.1f}' for of in four)} octaves"
             )
-        tested = len(lost) + len(won)
-        so_far = tally("true on", (len(won), sum(won)), (len(lost), sum(lost)))
-        if not tested:
-            only = f" at {FEWEST} epsilons or more (so far: {'; '.join(few)})" if few else ""
-            found.append(Verdict(reading, OPEN, f"no data set has the curves of all four techniques{only}"))
-            continue
+        tested, said = len(lost) + len(won), said + few
+        if tested < TASKS:
+            said.append(f"{TASKS - tested} of {TASKS} data sets were not tested")
         verdict = FAILS if lost else OPEN if tested < TASKS else HOLDS if sum(won) == TASKS else FAILS
-        left = "" if tested == TASKS else f"; {TASKS - tested} of {TASKS} data sets were not tested"
-        found.append(Verdict(reading, verdict, "; ".join(said) + left, so_far, (len(won), len(lost), 0)))
+        counts = (len(won), len(lost), len(few))
+        so_far = tally("true on", (len(won), sum(won)), (len(lost), sum(lost)), len(few)) if any(counts) else ""
+        found.append(Verdict(reading, verdict, "; ".join(said), so_far, counts))
     return found
 
 
-def _pairs(found: Sequence[Course], reading: str) -> list[Course]:
-    """The courses of Attention AT, iAT, Word AT and Word iAT; nothing where one is lacking."""
-    by_name = {of.name: of for of in found}
-    names: list[Name] = [("attention_at", None), ("attention_iat", reading), ("word_at", None), ("word_iat", None)]
-    return [by_name[name] for name in names] if all(name in by_name for name in names) else []
+def _less(ours: Sequence[Course], words: Sequence[Course]) -> tuple[bool, bool]:
+    """Whether two techniques depend less on epsilon than two others, and whether the span that says so is significant.
+
+    >>> flat, steep = (Course(("", None), (1.0, 2.0), span, 1.0, p_value=0.01) for span in (0.5, 3.0))
+    >>> _less([flat, flat], [steep, steep]), _less([flat, steep], [steep, steep])
+    ((True, True), (False, True))
+    """
+    widest, least = max(ours, key=lambda of: of.span), min(words, key=lambda of: of.span)
+    narrower = min(of.octaves for of in ours) < max(of.octaves for of in words)
+    if widest.span < least.span:
+        return not narrower, least.clear and not narrower
+    return False, widest.clear

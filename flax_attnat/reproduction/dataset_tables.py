@@ -30,7 +30,7 @@ from flax_attnat.reproduction.settings import (
     main_variant,
 )
 
-CONTROL_TITLES = {"attention_at": "epsilon 0", "word_at": "normalised words alone"}
+CONTROL_TITLES = {"attention_at": "epsilon 0", "word_at": "normalised words"}
 """The controls that a technique without its perturbation is: the loss counted twice; word vectors normalised too."""
 
 

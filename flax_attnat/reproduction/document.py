@@ -76,7 +76,7 @@ def summary(lines: Sequence[Line]) -> list[str]:
         found.append(f"{number}. {claim} {_capital('; '.join(parts))}.")
     if largest := [said for dataset in tested if (said := _largest(lines, dataset))]:
         found.append(
-            f"Largest means on test, each technique trained there at its epsilon of dev: {'; '.join(largest)}."
+            f"Largest means on test, of techniques at their epsilon of dev and of controls: {'; '.join(largest)}."
         )
     return found
 
@@ -103,7 +103,7 @@ def _largest(lines: Sequence[Line], dataset: str) -> str:
         if "vanilla" not in means:
             continue
         top = max(means, key=lambda name: means[name])
-        beside = ["vanilla", *([CONTROL_TITLES["word_at"]] if top.startswith("word_") else [])]
+        beside = ["vanilla", *CONTROL_TITLES.values()]
         others = ", ".join(f"{name} {means[name]:.{digits}f}" for name in beside if name in means and name != top)
         said.append(f"{title} {top} {means[top]:.{digits}f}" + (f" ({others})" if others else ""))
     return f"{named(lines, dataset)} {', '.join(said)}" if said else ""

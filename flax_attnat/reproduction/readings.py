@@ -6,9 +6,11 @@ from statistics import fmean
 
 from flax_attnat.reproduction.cells import (
     TITLES,
+    certified,
     described,
     epsilon_cell,
     figure_cells,
+    named,
     number,
     percent,
     table,
@@ -20,6 +22,7 @@ from flax_attnat.reproduction.settings import (
     READINGS,
     Index,
     Line,
+    Name,
     Setting,
     datasets_of,
     figure_of,
@@ -28,15 +31,6 @@ from flax_attnat.reproduction.settings import (
     main_variant,
     mean,
 )
-
-COMPARED = (
-    ("F1 or accuracy", None, 100),
-    ("AUC", "auc", 100),
-    ("Pearson", "pearson_gradient", 1),
-    ("tau", "kendall_gradient", 1),
-    ("largest weight", "largest_attention", 1),
-)
-"""Titles, figures (None: the main one) and units in which readings are compared."""
 
 
 def readings_section(lines: Sequence[Line]) -> Iterator[str]:
@@ -70,32 +64,48 @@ def readings_section(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
-    """Each reading minus Attention AT, at the same epsilon on the same data."""
-    test, rows = index(lines), []
-    for reading in READINGS:
-        pairs = []
-        for of, runs in test.items():
-            at = test.get(of._replace(technique="attention_at", reading=None), {})
-            if of.reading == reading and at and of.variant == main_variant(of.dataset):
-                pairs.append((runs, at))
-        if pairs:
-            rows.append((reading, str(len(pairs)), *(_mean_difference(pairs, *figure) for figure in COMPARED)))
+    """Each reading minus Attention AT, over the epsilons of a data set that all of them have."""
+    rows = []
+    for dataset in datasets_of(lines):
+        names: list[Name] = [("attention_at", None), *(("attention_iat", reading) for reading in READINGS)]
+        curves: dict[Name, dict[float, Mapping[int, Line]]] = {}
+        for of, runs in index(lines).items():
+            name = (of.technique, of.reading)
+            if (of.dataset, of.variant) == (dataset, main_variant(dataset)) and name in names and of.epsilon:
+                curves.setdefault(name, {})[of.epsilon] = runs
+        curves = {name: points for name, points in curves.items() if len(points) > 1}
+        common = sorted(set.intersection(*(set(points) for points in curves.values()))) if curves else []
+        at = curves.pop(names[0], {})
+        for name in names[1:]:
+            if common and at and name in curves:
+                pairs = [(curves[name][epsilon], at[epsilon]) for epsilon in common]
+                epsilons = ", ".join(f"{epsilon:g}" for epsilon in common)
+                rows.append((named(lines, dataset), str(name[1]), epsilons, *_differences(pairs)))
     if rows:
         yield (
-            "In short, each reading minus Attention AT: mean over the settings (data sets and epsilons) that both were"
-            " trained at, in brackets in how many of them it is above. `token` is Attention AT; what it differs by is"
-            " rounding, which training makes large."
+            "Each reading minus Attention AT at the same epsilon, in the mean over the epsilons that all readings"
+            " trained on the data set have, and in brackets at how many of them it is above. `token` is Attention AT;"
+            " it differs by rounding, which training makes large."
         )
         yield ""
-        yield from table(("reading", "settings", *(title for title, *_ in COMPARED)), rows)
+        heads = ("data", "reading", "epsilons", "F1 or accuracy", "AUC", "Pearson", "tau", "largest weight")
+        yield from table((*heads, "certified"), rows)
 
 
-def _mean_difference(pairs: Sequence[tuple[Mapping, Mapping]], title: str, figure: str | None, scale: float) -> str:
-    """The mean difference of a figure (None: the main one) over pairs of settings, and in how many it is positive."""
-    found = [scale * (mean(one, figure or figure_of(one)) - mean(two, figure or figure_of(two))) for one, two in pairs]
-    found = [value for value in found if not math.isnan(value)]
-    digits = 2 if scale == 100 else 3
-    return f"{fmean(found):+.{digits}f} ({sum(value > 0 for value in found)})" if found else "n/a"
+def _differences(pairs: Sequence[tuple[Mapping[int, Line], Mapping[int, Line]]]) -> Iterator[str]:
+    """The mean difference of each figure over pairs of settings, and in how many pairs it is positive."""
+    main = figure_of(pairs[0][0])
+    figures = ("pearson_gradient", "kendall_gradient", "largest_attention")
+    for figure, scale in ((main, 100), ("auc", 100), *((name, 1) for name in figures), ("certified", 100)):
+        found = [scale * (_mean(one, figure) - _mean(two, figure)) for one, two in pairs]
+        found = [value for value in found if not math.isnan(value)]
+        digits = 2 if scale == 100 else 3
+        yield f"{fmean(found):+.{digits}f} ({sum(value > 0 for value in found)})" if found else "n/a"
+
+
+def _mean(runs: Mapping[int, Line], figure: str) -> float:
+    """The mean of a figure over seeds, of certified accuracy too."""
+    return mean(certified(runs), "value") if figure == "certified" else mean(runs, figure)
 
 
 def _reading_rows(lines: Sequence[Line], dataset: str) -> Iterator[tuple[str, ...]]:

@@ -26,8 +26,9 @@ NEEDED = (
     "seconds",
     "device",
 )
-# What all runs of a data set and a variant have in common; their test sets too.
-SAME = ("train_n", "vectors", "vocabulary", "epochs", "attention", "selection", "mark", "classes")
+# What all runs of a data set have in common, and what all of one of its variants have besides.
+SAME_DATA = ("train_n", "vocabulary", "mark", "classes")
+SAME_VARIANT = ("vectors", "epochs", "attention", "selection")
 
 
 class Done(NamedTuple):
@@ -83,11 +84,11 @@ def read_records(folder: epath.PathLike) -> Records:
 
     Raises:
       ResultsError: a file is damaged, a line is not one of a run, a run is there twice, or runs of one data set and
-        variant differ in their data or in a field of SAME; the message names the file.
+        variant differ in their data, or in SAME_VARIANT; the message names the file.
     """
     lines: list[dict[str, Any]] = []
     places: dict[tuple, str] = {}
-    common: dict[tuple, tuple[str, dict[str, Any]]] = {}
+    common: dict[tuple, tuple[str, Any]] = {}
     for file in sorted(epath.Path(folder).glob("*.jsonl.gz"), key=lambda path: path.name):
         for number, line in enumerate(_content(file), 1):
             where = f"{file}, line {number}"
@@ -98,13 +99,16 @@ def read_records(folder: epath.PathLike) -> Records:
             if key in places:
                 raise ResultsError(f"{where} repeats {places[key]}: keep one of the two files.")
             places[key] = where
-            same = {name: line.get(name) for name in SAME} | {f"{line['split']}_n": line["n"]}
-            first, before = common.setdefault((line["dataset"], line["variant"], line["split"]), (where, same))
-            if other := [name for name in same if same[name] != before[name]]:
-                raise ResultsError(
-                    f"{where} has {other[0]} {same[other[0]]!r}, where {first} has {before[other[0]]!r}: runs that are"
-                    " compared are of the same data; remove the files of one kind."
-                )
+            data: dict[tuple, Any] = {("n", line["dataset"], line["split"]): line["n"]}
+            data |= {(name, line["dataset"]): line.get(name) for name in SAME_DATA}
+            data |= {(name, line["dataset"], line["variant"]): line.get(name) for name in SAME_VARIANT}
+            for of, value in data.items():
+                first, before = common.setdefault(of, (where, value))
+                if value != before:
+                    raise ResultsError(
+                        f"{where} has {of[0]} {value!r}, where {first} has {before!r}: runs that are compared are of"
+                        " the same data; remove the files of one kind."
+                    )
             lines.append(line)
     return Records(lines, frozenset(_done(line) for line in lines))
 

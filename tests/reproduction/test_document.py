@@ -73,7 +73,8 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
         " not tested for sentence, sign, token."
     ), "word_at at 5 is above"
     assert said[4].endswith(
-        "epsilon of dev: sst F1 word_at 83.17 (vanilla 80.17), Pearson word_at 0.416 (vanilla 0.401)."
+        "of controls: sst F1 word_at 83.17 (vanilla 80.17, epsilon 0 81.17), Pearson word_at 0.416 (vanilla 0.401,"
+        " epsilon 0 0.406)."
     ), "0.78 + 5 / 100; its Pearson is made half of it"
     alone = [line for line in made() if line["technique"] == "vanilla"]
     assert len(summary(alone)) == 4, "nothing is beside it"
@@ -85,14 +86,14 @@ def test_normalised_words_without_a_perturbation_are_told_apart_from_word_at(tmp
     alone = lines_of("sst", "word_at", None, 0.0, dev=[0.99] * 3, test=[0.82, 0.83, 0.825])
     lines = [*made(), *alone]
     assert (
-        "word_at 83.17 (vanilla 80.17, normalised words alone 82.50), Pearson word_at 0.416 (vanilla 0.401, normalised"
+        "word_at 83.17 (vanilla 80.17, epsilon 0 81.17, normalised words 82.50), Pearson word_at 0.416 (vanilla"
         in summary(lines)[4]
     )
     text = written(lines, epath.Path(tmp_path))
     claims = text.split("## Claim ")
-    assert "(without a perturbation): sst 82.50 ± 0.50, vanilla 80.17 ± 0.76, word_at at 5 83.17 ± 0.76." in claims[1]
-    assert "(without a perturbation): sst 0.412 ± 0.003, vanilla 0.401 ± 0.004, word_at at 5 0.416" in claims[2]
-    assert text.count("| normalised words alone | 0 |") == 2
+    assert "too: sst 82.50 ± 0.50, against 81.17 ± 0.76; word_at at 5 83.17 ± 0.76." in claims[1]
+    assert "too: sst 0.412 ± 0.003, against 0.406 ± 0.004; word_at at 5 0.416" in claims[2]
+    assert text.count("| normalised words | 0 |") == 3
     assert "without a perturbation" not in written(made(), epath.Path(tmp_path))
 
 
@@ -145,27 +146,32 @@ def test_a_record_that_cannot_be_used_is_named(tmp_path, content, message) -> No
 
 @pytest.mark.parametrize("field", [{"n": 7}, {"vectors": "other.vec"}, {"train_n": 9}, {"mark": "partial"}])
 def test_runs_of_different_data_are_not_compared(tmp_path, field) -> None:
-    """The message names both files; another variant may differ."""
+    """The message names both files; another variant may have other vectors, and nothing else."""
     lines = lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8])
     write_record(tmp_path, Part("sst", "pretrained", "vanilla", None, None, (0,)), lines)
     other = lines_of("sst", "word_at", None, 1.0, dev=[0.8], test=[0.8], **field)
     write_record(
         tmp_path, Part("sst", "random", "word_at", None, 1.0, (0,)), [of | {"variant": "random"} for of in other]
     )
-    assert len(read_records(tmp_path).lines) == 6
-    write_record(tmp_path, Part("sst", "pretrained", "word_at", None, 1.0, (0,)), other)
+    if "vectors" in field:
+        assert len(read_records(tmp_path).lines) == 6
+        write_record(tmp_path, Part("sst", "pretrained", "word_at", None, 1.0, (0,)), other)
     with pytest.raises(ResultsError, match="runs that are compared are of the same data") as raised:
         read_records(tmp_path)
     assert "-word_at-1-seeds0" in str(raised.value) and "-vanilla-seeds0" in str(raised.value)
 
 
 def test_each_reading_is_set_against_attention_at_over_all_settings(tmp_path) -> None:
-    """In arithmetic: 0.82 less 0.81 at two epsilons of two data sets, and half of it in Pearson's correlation."""
-    text = written(made() + made("newsgroups"), epath.Path(tmp_path))
-    rows = [row for row in text.splitlines() if row.startswith(("| span | 4 |", "| released | 4 |"))]
-    assert rows == [
-        f"| {reading} | 4 | +1.00 (4) | +1.00 (4) | +0.005 (4) | +0.003 (4) | +0.000 (0) |"
-        for reading in ("span", "released")
+    """In arithmetic: over the epsilons that all have, those left out that one reading has alone."""
+    figures = {("span", 1.0): 0.82, ("span", 5.0): 0.82, ("sign", 1.0): 0.85, ("sign", 5.0): 0.81, ("span", 9.0): 0.1}
+    lines = [line for line in made() if line["technique"] != "attention_iat"]
+    for (reading, epsilon), value in figures.items():
+        values = [value, value + 0.01, value - 0.005]
+        lines += lines_of("sst", "attention_iat", reading, epsilon, dev=values, test=values)
+    text = written(lines, epath.Path(tmp_path))
+    assert [row for row in text.splitlines() if row.startswith(("| sst | span | 1, 5", "| sst | sign | 1, 5"))] == [
+        "| sst | span | 1, 5 | +1.00 (2) | +1.00 (2) | +0.005 (2) | +0.003 (2) | +0.000 (0) | +0.00 (0) |",
+        "| sst | sign | 1, 5 | +2.00 (1) | +2.00 (1) | +0.010 (1) | +0.007 (1) | +0.000 (0) | +0.00 (0) |",
     ]
 
 
