@@ -76,7 +76,8 @@ def summary(lines: Sequence[Line]) -> list[str]:
         found.append(f"{number}. {claim} {_capital('; '.join(parts))}.")
     if largest := [said for dataset in tested if (said := _largest(lines, dataset))]:
         found.append(
-            f"Largest means on test, of techniques at their epsilon of dev and of controls: {'; '.join(largest)}."
+            "Largest means on test, of techniques at their epsilon of dev and of controls (epsilon 0: twice the clean"
+            f" loss; normalised words: word_at at epsilon 0): {'; '.join(largest)}."
         )
     return found
 
