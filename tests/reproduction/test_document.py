@@ -73,8 +73,8 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
         " not tested for sentence, sign, token."
     ), "word_at at 5 is above"
     assert said[4].endswith(
-        "word_at at epsilon 0): sst F1 word_at 83.17 (vanilla 80.17, epsilon 0 81.17), Pearson word_at 0.416 (vanilla 0.401,"
-        " epsilon 0 0.406)."
+        "word_at at epsilon 0): sst F1 word_at 83.17 (vanilla 80.17, epsilon 0 81.17), Pearson word_at 0.416"
+        " (vanilla 0.401, epsilon 0 0.406)."
     ), "0.78 + 5 / 100; its Pearson is made half of it"
     alone = [line for line in made() if line["technique"] == "vanilla"]
     assert len(summary(alone)) == 4, "nothing is beside it"
