@@ -23,8 +23,6 @@ PARTIAL = ("imdb", "ag_news")
 """What is large: on a CPU fewer techniques, epsilons and seeds of it."""
 EPSILONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
 SEEDS = (0, 1, 2, 3, 4)
-EPOCHS = {"babi1": 30}
-"""Where fewer are enough than the configuration has: of 100, vanilla's best on bAbI 1 was the seventh at the latest."""
 
 
 class Part(NamedTuple):
@@ -58,10 +56,8 @@ def get_config(dataset: str = "sst") -> ml_collections.ConfigDict:
 
 
 def base(dataset: str) -> ml_collections.ConfigDict:
-    """The configuration of a data set, with EPOCHS."""
-    config = importlib.import_module(f"configs.{dataset}").get_config()
-    config.training.epochs = EPOCHS.get(dataset, config.training.epochs)
-    return config
+    """The configuration of a data set."""
+    return importlib.import_module(f"configs.{dataset}").get_config()
 
 
 def parts(datasets: tuple[str, ...], *, full: bool) -> list[Part]:
