@@ -10,7 +10,18 @@ from scipy.stats import studentized_range
 
 from flax_attnat.reproduction.cells import named, technique_name
 from flax_attnat.reproduction.claims import CLEAR, FAILS, HOLDS, OPEN, TASKS, Verdict, tally
-from flax_attnat.reproduction.settings import ORDER, READINGS, Index, Line, Name, Setting, figure_of, index, mean
+from flax_attnat.reproduction.settings import (
+    ORDER,
+    READINGS,
+    Index,
+    Line,
+    Name,
+    Setting,
+    common_curves,
+    figure_of,
+    index,
+    mean,
+)
 
 WITHIN = 0.5
 """Per cent of F1 (accuracy) within which an epsilon counts as good as the best."""
@@ -50,21 +61,12 @@ def courses(
 
     Those that were trained at one epsilon are left out. Figures are means over the seeds that all epsilons have.
     """
-    curves: dict[Name, dict[float, Mapping[int, Line]]] = {}
-    for setting, runs in index(lines, epoch=epoch).items():
-        name = (setting.technique, setting.reading)
-        if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon and name in names:
-            curves.setdefault(name, {})[setting.epsilon] = runs
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
-    common = sorted(set.intersection(*(set(points) for points in curves.values()))) if curves else []
-    if len(common) < 2:
-        return []
     found = []
-    for name, points in curves.items():
-        figures = _figures([points[epsilon] for epsilon in common])
-        if figures.size:
+    for name, points in common_curves(index(lines, epoch=epoch), dataset, variant, names).items():
+        figures = _figures(list(points.values()))
+        if len(points) > 1 and figures.size:
             chance, p_value = span_by_chance(figures)
-            means = dict(zip(common, figures.mean(axis=1).tolist(), strict=True))
+            means = dict(zip(points, figures.mean(axis=1).tolist(), strict=True))
             found.append(course(name, means)._replace(chance=chance, p_value=p_value))
     return found
 

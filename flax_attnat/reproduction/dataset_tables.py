@@ -24,6 +24,7 @@ from flax_attnat.reproduction.settings import (
     Setting,
     chosen,
     control,
+    curves_of,
     figure_of,
     index,
     main_figure,
@@ -127,10 +128,7 @@ def _beside(test: Index, best: Mapping[Name, Setting], dataset: str, mark: str |
 
 def _curve_table(test: Index, dataset: str, variant: str, figure: str) -> Iterator[str]:
     """The figure of every technique at every epsilon."""
-    curves: dict[Name, dict[float, Mapping[int, Line]]] = {}
-    for of, runs in test.items():
-        if (of.dataset, of.variant) == (dataset, variant) and of.epsilon is not None:
-            curves.setdefault((of.technique, of.reading), {})[of.epsilon] = runs
+    curves = curves_of(test, dataset, variant)
     epsilons = sorted({epsilon for points in curves.values() for epsilon in points})
     if len(epsilons) < 2:
         return

@@ -24,6 +24,7 @@ from flax_attnat.reproduction.settings import (
     Line,
     Name,
     Setting,
+    common_curves,
     datasets_of,
     figure_of,
     index,
@@ -66,20 +67,14 @@ def readings_section(lines: Sequence[Line]) -> Iterator[str]:
 def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
     """Each reading minus Attention AT, over the epsilons of a data set that all of them have."""
     rows = []
+    names: list[Name] = [("attention_at", None), *(("attention_iat", reading) for reading in READINGS)]
     for dataset in datasets_of(lines):
-        names: list[Name] = [("attention_at", None), *(("attention_iat", reading) for reading in READINGS)]
-        curves: dict[Name, dict[float, Mapping[int, Line]]] = {}
-        for of, runs in index(lines).items():
-            name = (of.technique, of.reading)
-            if (of.dataset, of.variant) == (dataset, main_variant(dataset)) and name in names and of.epsilon:
-                curves.setdefault(name, {})[of.epsilon] = runs
-        curves = {name: points for name, points in curves.items() if len(points) > 1}
-        common = sorted(set.intersection(*(set(points) for points in curves.values()))) if curves else []
-        at = curves.pop(names[0], {})
+        curves = common_curves(index(lines), dataset, main_variant(dataset), names)
+        at = curves.get(names[0], {})
+        epsilons = ", ".join(f"{epsilon:g}" for epsilon in at)
         for name in names[1:]:
-            if common and at and name in curves:
-                pairs = [(curves[name][epsilon], at[epsilon]) for epsilon in common]
-                epsilons = ", ".join(f"{epsilon:g}" for epsilon in common)
+            if at and name in curves:
+                pairs = [(curves[name][epsilon], at[epsilon]) for epsilon in at]
                 rows.append((named(lines, dataset), str(name[1]), epsilons, *_differences(pairs)))
     if rows:
         yield (

@@ -101,6 +101,26 @@ def chosen(lines: Sequence[Line], dataset: str, variant: str) -> dict[Name, Sett
     return found
 
 
+def curves_of(test: Index, dataset: str, variant: str) -> dict[Name, dict[float, dict[int, Line]]]:
+    """The runs of each technique of a data set by epsilon, 0 among them."""
+    found: dict[Name, dict[float, dict[int, Line]]] = {}
+    for of, runs in test.items():
+        if (of.dataset, of.variant) == (dataset, variant) and of.epsilon is not None:
+            found.setdefault((of.technique, of.reading), {})[of.epsilon] = runs
+    return found
+
+
+def common_curves(
+    test: Index, dataset: str, variant: str, names: Sequence[Name]
+) -> dict[Name, dict[float, dict[int, Line]]]:
+    """The curves of some techniques over the epsilons above 0, ascending, that all with two or more of them have."""
+    curves = {name: set(points) - {0} for name, points in curves_of(test, dataset, variant).items() if name in names}
+    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    common = sorted(set.intersection(*curves.values())) if curves else []
+    found = curves_of(test, dataset, variant)
+    return {name: {epsilon: found[name][epsilon] for epsilon in common} for name in curves} if common else {}
+
+
 def datasets_of(lines: Iterable[Line]) -> list[str]:
     """The data sets that have runs of the main variant, in a fixed order."""
     there = {line["dataset"] for line in lines if line["variant"] == main_variant(line["dataset"])}
