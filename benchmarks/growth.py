@@ -76,9 +76,9 @@ def trace_chunk(population: Population, sizes: Sizes, runs: int) -> Any:
     states = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), states)
     hparams = Hparams(*(np.ones(runs, np.float32) for _ in Hparams._fields))  # type: ignore[arg-type]
     rows = np.zeros((runs, sizes.batches, sizes.rows), np.int32)
-    where = np.int32(0), np.int32(0)
+    which, where = np.zeros(sizes.batches, np.int32), (np.int32(0), np.int32(0))
     return population.run_chunk.trace(  # type: ignore[attr-defined]
-        states, zero_sums(runs), random_texts(sizes).bucket, rows, *where, hparams, seeds, neighbours
+        states, zero_sums(runs), (random_texts(sizes).bucket,), which, rows, *where, hparams, seeds, neighbours
     )
 
 

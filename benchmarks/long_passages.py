@@ -65,7 +65,8 @@ def measure(technique: str) -> None:
         states, sums = trainer.population.run_chunk(
             states,
             zero_sums(1),
-            bucket,
+            (bucket,),
+            jnp.zeros(16, jnp.int32),
             jnp.asarray(rows),
             jnp.int32(0),
             jnp.int32(steps),

@@ -31,7 +31,7 @@ from flax_attnat.training.mesh import BY_RUN, WHOLE, fetch, put
 from flax_attnat.training.population import zero_sums
 from flax_attnat.training.runs import cohorts
 from flax_attnat.training.saved import checkpoints, start
-from flax_attnat.training.schedule import Chunk, chunk_rows
+from flax_attnat.training.schedule import chunk_of, epoch_plan
 from flax_attnat.training.step import TrainState
 from flax_attnat.training.trainer import Trainer, build_trainer, with_runs
 from launch import cli
@@ -66,18 +66,19 @@ def one_step(workdir: str, out: str) -> None:
     found = start(trainer, checkpoints(trainer, workdir, print))
     assert found is not None
     seeds = fetch(trainer.mesh, trainer.seeds).tolist()
-    leaves = take_step(trainer, found[0].states, chunk_rows(seeds, 1, Chunk(0, 0, 1), 2400, 32))
+    leaves = take_step(trainer, found[0].states, chunk_of(epoch_plan(seeds, 1, [2400], 32), seeds, 0))
     if is_primary():
         np.savez(out, *leaves)
 
 
-def take_step(trainer: Trainer, states: TrainState, rows: np.ndarray) -> list[np.ndarray]:
-    """Loss and parameters of the R runs after a step on the first of `rows`, `[R padded, S, B]`."""
+def take_step(trainer: Trainer, states: TrainState, work: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
+    """Loss and parameters of the R runs after a step on the first rows of `work`, `[S]` and `[R padded, S, B]`."""
     states, sums = trainer.population.run_chunk(
         states,
         put(trainer.mesh, BY_RUN, zero_sums(len(trainer.seeds))),
-        trainer.buckets["train"][0],
-        put(trainer.mesh, BY_RUN, rows),
+        tuple(trainer.buckets["train"]),
+        put(trainer.mesh, WHOLE, work[0]),
+        put(trainer.mesh, BY_RUN, work[1]),
         *put(trainer.mesh, WHOLE, (np.int32(0), np.int32(1))),
         trainer.hparams,
         trainer.seeds,

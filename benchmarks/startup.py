@@ -169,34 +169,34 @@ def measure_epoch(raw_dir: str | None, epochs: int, times: int, folder: Path) ->
 
 
 def step_seconds(trainer: Any, states: Any, times: int) -> float:
-    """Seconds of an epoch's steps alone: the median of a chunk of each width, times the steps of that width."""
+    """Seconds of an epoch's steps alone: the median of an epoch of them."""
     import jax
 
     from benchmarks.work import medians
     from flax_attnat.training.mesh import BY_RUN, WHOLE, put
     from flax_attnat.training.population import zero_sums
     from flax_attnat.training.saved import train_sizes
-    from flax_attnat.training.schedule import CHUNK_STEPS, Chunk, batches_of, chunk_rows
+    from flax_attnat.training.schedule import CHUNK_STEPS, chunk_of, epoch_plan
 
-    mesh, size, held = trainer.mesh, trainer.config.training.batch_size, [states]
+    mesh, held = trainer.mesh, [states]
     neighbours = trainer.population.refresh(states.params)
     seeds = np.asarray(trainer.seeds).tolist()
-    calls, counts = {}, {}
-    for number, texts in enumerate(train_sizes(trainer)):
-        steps = batches_of(texts, size)
-        taken = min(steps, CHUNK_STEPS)
-        rows = put(mesh, BY_RUN, chunk_rows(seeds, 0, Chunk(number, 0, taken), texts, size))
-        span = put(mesh, WHOLE, (np.int32(0), np.int32(taken)))
+    plan = epoch_plan(seeds, 0, train_sizes(trainer), trainer.config.training.batch_size)
+    chunks = []
+    for first in range(0, len(plan.which), CHUNK_STEPS):
+        which, rows = chunk_of(plan, seeds, first)
+        span = put(mesh, WHOLE, (np.int32(0), np.int32(min(CHUNK_STEPS, len(plan.which) - first))))
+        chunks.append((put(mesh, WHOLE, which), put(mesh, BY_RUN, rows), *span))
 
-        def call(bucket: Any = trainer.buckets["train"][number], rows: Any = rows, span: Any = span) -> None:
-            """A chunk of one width, further from where the last one stopped."""
-            sums = put(mesh, BY_RUN, zero_sums(len(seeds)))
-            given = rows, *span, trainer.hparams, trainer.seeds, neighbours
-            held[0], sums = trainer.population.run_chunk(held[0], sums, bucket, *given)
-            jax.block_until_ready(sums)
+    def call() -> None:
+        """An epoch's steps, further from where the last one stopped."""
+        sums = put(mesh, BY_RUN, zero_sums(len(seeds)))
+        for chunk in chunks:
+            given = tuple(trainer.buckets["train"]), *chunk, trainer.hparams, trainer.seeds, neighbours
+            held[0], sums = trainer.population.run_chunk(held[0], sums, *given)
+        jax.block_until_ready(sums)
 
-        calls[str(number)], counts[str(number)] = call, steps / taken
-    return sum(counts[name] * seconds for name, seconds in medians(calls, times).items())
+    return medians({"epoch": call}, times)["epoch"]
 
 
 def show(record: Mapping[str, Any]) -> None:

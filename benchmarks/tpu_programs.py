@@ -170,7 +170,7 @@ def _trace_step(config: Config, mesh: Mesh) -> Any:
     with jax.default_matmul_precision(config.training.matmul_precision):
         return population.run_chunk.trace(  # type: ignore[attr-defined]
             *abstract((states, zero_sums(RUNS)), BY_RUN),
-            abstract(bucket, WHOLE),
+            *abstract(((bucket,), np.zeros(CHUNK_STEPS, np.int32)), WHOLE),
             abstract(rows, BY_RUN),
             *abstract((np.int32(0), np.int32(0)), WHOLE),
             *abstract((hparams, seeds, neighbours), BY_RUN),

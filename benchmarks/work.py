@@ -113,9 +113,9 @@ def build_ours(technique: str, sizes: Sizes, runs: int = 1, **fields: Any) -> Ou
 
     def run(states: TrainState, first: int = 0, steps: int = sizes.batches) -> tuple[TrainState, Any]:
         """So many steps from one of the batches on."""
-        where = np.int32(first), np.int32(steps)
+        where = np.zeros(rows.shape[1], np.int32), rows, np.int32(first), np.int32(steps)
         states, sums = population.run_chunk(
-            states, zero_sums(runs), texts.bucket, rows, *where, hparams, seeds, neighbours
+            states, zero_sums(runs), (texts.bucket,), *where, hparams, seeds, neighbours
         )
         return states, sums.loss / sums.rows
 

@@ -79,11 +79,20 @@ def run(name: str, technique: str, attention: str, encoder: str, places: Path) -
     population, (bucket,) = trainer.population, trainer.buckets["train"]
     states, hparams = population.init(trainer.seeds), trainer.hparams
     neighbours = population.refresh(states.params)
-    rows = jnp.broadcast_to(jnp.arange(ROWS, dtype=jnp.int32), (1, 16, ROWS))
+    which, rows = jnp.zeros(16, jnp.int32), jnp.broadcast_to(jnp.arange(ROWS, dtype=jnp.int32), (1, 16, ROWS))
     losses, norms = [], []
     for steps in (1, 16, 12, 1):
         states, sums = population.run_chunk(
-            states, zero_sums(1), bucket, rows, jnp.int32(0), jnp.int32(steps), hparams, trainer.seeds, neighbours
+            states,
+            zero_sums(1),
+            (bucket,),
+            which,
+            rows,
+            jnp.int32(0),
+            jnp.int32(steps),
+            hparams,
+            trainer.seeds,
+            neighbours,
         )
         losses.append(float(sums.loss[0] / sums.rows[0]))
         norms.append(float(sums.delta_norm[0] / sums.rows[0]))

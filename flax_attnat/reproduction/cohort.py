@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -19,10 +18,13 @@ from flax_attnat.training.loop import fit
 from flax_attnat.training.mesh import BY_RUN, WHOLE, put
 from flax_attnat.training.population import zero_sums
 from flax_attnat.training.saved import remove_checkpoints, train_sizes
-from flax_attnat.training.schedule import CHUNK_STEPS, Chunk, batches_of, chunk_rows
+from flax_attnat.training.schedule import CHUNK_STEPS, chunk_of, epoch_plan
 from flax_attnat.training.trainer import Trainer, build_trainer
 
 Line = dict[str, Any]
+
+# By how many chunks of an epoch its seconds are estimated.
+TIMED_CHUNKS = 3
 
 
 def train_cohort(
@@ -96,22 +98,22 @@ def _facts(trainer: Trainer, vectors: Vectors | None) -> Line:
 
 
 def estimate_seconds(config: Config, dataset: Dataset) -> float:
-    """Seconds that one run of a configuration's steps takes here: a few steps of every width, timed when compiled."""
+    """Seconds that one run of a configuration's steps takes here: a few chunks of steps, timed when compiled."""
     trainer = build_trainer(config, dataset, None, METRICS[config.training.selection])
-    seeds, size = np.asarray(trainer.seeds).tolist(), config.training.batch_size
-    states, total = trainer.population.init(trainer.seeds), 0.0
+    seeds = np.asarray(trainer.seeds).tolist()
+    plan = epoch_plan(seeds, 0, train_sizes(trainer), config.training.batch_size)
+    states, steps = trainer.population.init(trainer.seeds), len(plan.which)
     neighbours = trainer.population.refresh(states.params)
-    for number, texts in enumerate(train_sizes(trainer)):
-        steps = batches_of(texts, size)
-        taken = min(steps, CHUNK_STEPS)
-        rows = put(trainer.mesh, BY_RUN, chunk_rows(seeds, 0, Chunk(number, 0, taken), texts, size))
-        span = put(trainer.mesh, WHOLE, (np.int32(0), np.int32(taken)))
-        for _ in range(2):
-            began = time.monotonic()
+    timed = min(TIMED_CHUNKS * CHUNK_STEPS, steps)
+    for _ in range(2):
+        began = time.monotonic()
+        for first in range(0, timed, CHUNK_STEPS):
+            which, rows = chunk_of(plan, seeds, first)
+            work = put(trainer.mesh, WHOLE, which), put(trainer.mesh, BY_RUN, rows)
+            span = put(trainer.mesh, WHOLE, (np.int32(0), np.int32(min(CHUNK_STEPS, timed - first))))
             sums = put(trainer.mesh, BY_RUN, zero_sums(len(seeds)))
-            given = rows, *span, trainer.hparams, trainer.seeds, neighbours
-            states, sums = trainer.population.run_chunk(states, sums, trainer.buckets["train"][number], *given)
-            jax.block_until_ready(jnp.sum(sums.loss))
-            seconds = time.monotonic() - began
-        total += seconds * steps / taken
-    return total * config.training.epochs / len(seeds)
+            given = tuple(trainer.buckets["train"]), *work, *span, trainer.hparams, trainer.seeds, neighbours
+            states, sums = trainer.population.run_chunk(states, sums, *given)
+            jax.block_until_ready(sums)
+        seconds = time.monotonic() - began
+    return seconds * steps / timed * config.training.epochs / len(seeds)

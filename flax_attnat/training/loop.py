@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from flax_attnat.training.population import zero_sums
 from flax_attnat.training.records import metric_lines
 from flax_attnat.training.runs import cohort_name
 from flax_attnat.training.saved import Carry, Position, checkpoints, save, start, steps_per_epoch, train_sizes
-from flax_attnat.training.schedule import Chunk, chunk_rows, epoch_chunks
+from flax_attnat.training.schedule import CHUNK_STEPS, Plan, chunk_of, epoch_plan
 from flax_attnat.training.step import TrainState
 from flax_attnat.training.trainer import Trainer
 from flax_attnat.training.workdir import write_lines
@@ -130,24 +130,25 @@ def _train_epoch(
 ) -> tuple[Carry, Position]:
     """The rest of the epoch at `position`, a few steps at a time."""
     minutes, steps = trainer.config.training.save_every_minutes, steps_per_epoch(trainer)
+    plan = epoch_plan(_seeds(trainer), position.epoch, train_sizes(trainer), trainer.config.training.batch_size)
     pace = Pace()
     saved = time.monotonic()
-    for chunk, first in _rest_of_epoch(trainer, position):
-        rows = _put_rows(trainer, position.epoch, chunk)
-        while first < chunk.steps:
-            began, count = time.monotonic(), pace.steps(chunk.bucket, chunk.steps - first)
-            carry = agreed(
-                trainer.mesh, functools.partial(_run_steps, trainer, carry, chunk.bucket, rows, first, count)
-            )
+    while position.step < steps:
+        begins = position.step // CHUNK_STEPS * CHUNK_STEPS
+        work = _put_work(trainer, plan, begins)
+        first, end = position.step - begins, min(CHUNK_STEPS, steps - begins)
+        while first < end:
+            began, count = time.monotonic(), pace.steps(end - first)
+            carry = agreed(trainer.mesh, functools.partial(_run_steps, trainer, carry, work, first, count))
             seconds = time.monotonic() - began
             first += count
             position = position._replace(step=position.step + count, seconds=position.seconds + seconds)
             progress(Progress(position.epoch + 1, position.step, steps))
             due = time.monotonic() - saved > 60 * minutes
             stopping, saving, slowest = largest(stop(), due, seconds / count)
-            pace.note(chunk.bucket, slowest)
+            pace.note(slowest)
             if position.step == steps:
-                return carry, position  # the end of the epoch saves
+                break  # the end of the epoch saves
             if saving or stopping:
                 save(trainer, store, carry, position, history)
                 saved = time.monotonic()
@@ -161,44 +162,39 @@ class Pace:
     """How many steps to take at once, by how long the last ones took."""
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float | None] = {}
+        self._seconds: float | None = None
+        self._begun = False
 
-    def steps(self, bucket: int, left: int) -> int:
-        """At most `left` steps of a bucket."""
-        seconds = self._seconds.get(bucket)
-        return 1 if seconds is None else max(1, min(left, int(LONGEST_SECONDS / max(seconds, 1e-9))))
+    def steps(self, left: int) -> int:
+        """At most `left` steps."""
+        return 1 if self._seconds is None else max(1, min(left, int(LONGEST_SECONDS / max(self._seconds, 1e-9))))
 
-    def note(self, bucket: int, seconds: float) -> None:
+    def note(self, seconds: float) -> None:
         """Takes the seconds of a step; the first one's are not its own: it was compiled."""
-        self._seconds[bucket] = seconds if bucket in self._seconds else None
+        self._seconds, self._begun = seconds if self._begun else None, True
 
 
-def _rest_of_epoch(trainer: Trainer, position: Position) -> Iterator[tuple[Chunk, int]]:
-    """The chunks of an epoch that are not done, and how many steps of each are."""
-    begins = 0
-    for chunk in epoch_chunks(position.epoch, train_sizes(trainer), trainer.config.training.batch_size):
-        if position.step < begins + chunk.steps:
-            yield chunk, max(position.step - begins, 0)
-        begins += chunk.steps
-
-
-def _put_rows(trainer: Trainer, epoch: int, chunk: Chunk) -> Array:
-    """Which rows each run is trained on, `[R, S, B]`, on the devices."""
-    size, batch_size = train_sizes(trainer)[chunk.bucket], trainer.config.training.batch_size
+def _seeds(trainer: Trainer) -> list[int]:
+    """The seeds of the R runs, the filled-up ones included."""
     seeds = [run.seed for run in trainer.runs]
-    seeds += [seeds[-1]] * (len(trainer.seeds) - len(seeds))
-    return put(trainer.mesh, BY_RUN, chunk_rows(seeds, epoch, chunk, size, batch_size))
+    return seeds + [seeds[-1]] * (len(trainer.seeds) - len(seeds))
 
 
-def _run_steps(trainer: Trainer, carry: Carry, bucket: int, rows: Array, first: int, steps: int) -> Carry:
+def _put_work(trainer: Trainer, plan: Plan, first: int) -> tuple[Array, Array]:
+    """Buckets `[S]` and rows `[R, S, B]` of the steps from `first` on, on the devices."""
+    which, rows = chunk_of(plan, _seeds(trainer), first)
+    return put(trainer.mesh, WHOLE, which), put(trainer.mesh, BY_RUN, rows)
+
+
+def _run_steps(trainer: Trainer, carry: Carry, work: tuple[Array, Array], first: int, steps: int) -> Carry:
     """Some steps of one chunk, done when it returns; nothing goes to or from the devices meanwhile."""
     span = put(trainer.mesh, WHOLE, (np.int32(first), np.int32(steps)))
     with jax.transfer_guard("disallow"):
         states, sums = trainer.population.run_chunk(
             carry.states,
             carry.sums,
-            trainer.buckets["train"][bucket],
-            rows,
+            tuple(trainer.buckets["train"]),
+            *work,
             *span,
             trainer.hparams,
             trainer.seeds,

@@ -78,7 +78,7 @@ def with_fewer_rows(work: Callable[[int], Worked]) -> Worked:
 def most_runs(trainer: Trainer) -> int:
     """The largest number of the trainer's runs whose training step fits one device's share of the memory.
 
-    The widest bucket's program is compiled for all runs, and for fewer as long as it asks for too much. All processes
+    The program is compiled for all runs, and for fewer as long as it asks for too much. All processes
     call it together, and agree on the smallest memory that any of them has.
     """
     limit, runs = -largest(-(available_bytes() or math.inf))[0], len(trainer.runs)
@@ -106,14 +106,13 @@ def needed_bytes(trainer: Trainer, runs: int) -> int | None:
     seeds = np.zeros(count, np.int32)
     states = jax.eval_shape(trainer.population.init, seeds)
     neighbours = jax.eval_shape(trainer.population.refresh, states.params)
-    widest = max(trainer.buckets["train"], key=lambda bucket: bucket.tokens.shape[1])
     rows = np.zeros((count, CHUNK_STEPS, config.training.batch_size), np.int32)
     hparams = make_hparams([trainer.runs[0]] * count)
     with jax.default_matmul_precision(config.training.matmul_precision):
         lowered = trainer.population.run_chunk.lower(  # type: ignore[attr-defined]
             abstract(states, BY_RUN),
             abstract(zero_sums(count), BY_RUN),
-            abstract(widest, WHOLE),
+            *abstract((tuple(trainer.buckets["train"]), np.zeros(CHUNK_STEPS, np.int32)), WHOLE),
             abstract(rows, BY_RUN),
             *abstract((np.int32(0), np.int32(0)), WHOLE),
             *abstract((hparams, seeds, neighbours), BY_RUN),

@@ -33,8 +33,9 @@ class Population(NamedTuple):
 
     Attributes:
       init: `init(seeds [R]) -> states`.
-      run_chunk: `run_chunk(states, sums, bucket, rows [R, S, B], first, steps, hparams, seeds [R], neighbours)
-        -> (states, sums)`: the batches `first` to `first + steps` of S, one after another. States and sums are donated.
+      run_chunk: `run_chunk(states, sums, buckets, which [S], rows [R, S, B], first, steps, hparams, seeds [R],
+        neighbours) -> (states, sums)`: the batches `first` to `first + steps` of S, one after another, batch i of
+        bucket `which[i]`. States and sums are donated.
       refresh: `refresh(params) -> neighbours [R, V, K]`, or None where the technique reads none.
       predict: `predict(params, bucket) -> [R, N, C]` probabilities of the classes, C >= 2.
       select: `select(states, probability [R, N, C], labels [N], epoch) -> (states, metric [R])`: keeps the parameters
@@ -48,6 +49,18 @@ class Population(NamedTuple):
     select: Callable[[TrainState, Array, Array, int | Array], tuple[TrainState, Array]]
 
 
+class Texts(NamedTuple):
+    """What the batches of a chunk are made of.
+
+    Attributes:
+      buckets: the training buckets.
+      which: `[S]` int32 number of each batch's bucket.
+    """
+
+    buckets: tuple[Bucket, ...]
+    which: Array
+
+
 Metric = Callable[[Array, Array], Array]
 """`metric(probability [N, C], label [N]) -> scalar`, higher is better."""
 
@@ -55,7 +68,7 @@ Metric = Callable[[Array, Array], Array]
 def build_population(
     config: Config, model: Model, objective: Objective, metric: Metric, valid_words: np.ndarray, mesh: Mesh
 ) -> Population:
-    """Compiles nothing yet: each function is compiled at its first call, once per bucket shape.
+    """Compiles nothing yet: each function is compiled at its first call, `predict` once per bucket shape.
 
     Args:
       config: technique, optimiser, selection.
@@ -87,7 +100,7 @@ def build_population(
     chunk = in_groups(functools.partial(_run_chunk, train_step, mesh, model, some_rows), together)
     return Population(
         init=compiled(functools.partial(_init, model, optimizer), run),
-        run_chunk=compiled(chunk, run, run, all_, run, all_, all_, run, run, run, donate=(0, 1)),
+        run_chunk=compiled(chunk, run, run, all_, all_, run, all_, all_, run, run, run, donate=(0, 1)),
         refresh=compiled(refresh, run) if reads_neighbours else lambda params: None,
         predict=compiled(functools.partial(_predict, model, mesh), run, all_),
         select=compiled(functools.partial(_select, metric), run, run, all_, all_, donate=(0,)),
@@ -104,7 +117,7 @@ def _run_chunk(
     mesh: Mesh,
     model: Model,
     some_rows: OptimizerConfig | None,
-    bucket: Bucket,
+    texts: Texts,
     span: tuple[Array, Array],
     runs: Array,
     carry: tuple[Tables, TrainState, StepSums],
@@ -125,23 +138,32 @@ def _run_chunk(
         hparams = fixed[0]
     each = over(runs)
 
-    def batch_of(rows: Array, places: Array | None) -> Batch:
+    def batch_of(bucket: Bucket, rows: Array, places: Array | None) -> Batch:
         """The batch of rows `[B]`, a gather on the device, with the places `[V]` of its words in a small table."""
         batch = gather(bucket, rows)
         return batch if places is None else batch._replace(places=places[model.tokens(batch)[0]])
 
-    def one(
-        number: Array, carry: tuple[TrainState, StepSums], places: Array | None = None
+    def of_bucket(
+        bucket: Bucket, carry: tuple[TrainState, StepSums], rows: Array, places: Array | None
     ) -> tuple[TrainState, StepSums]:
-        """One step of these runs."""
+        """One step of these runs on rows `[r, B]` of a bucket."""
         states, sums = carry
-        batch = each(batch_of)(rows[number] if alone else rows[:, number], places)
-        batch = share_batch(mesh, batch, axis=0 if alone else 1)
+        batch = share_batch(mesh, each(functools.partial(batch_of, bucket))(rows, places), axis=0 if alone else 1)
         states, new = each(train_step)(states, batch, *fixed)
         return states, jax.tree.map(jnp.add, sums, new)
 
+    def one(
+        number: Array, carry: tuple[TrainState, StepSums], places: Array | None = None
+    ) -> tuple[TrainState, StepSums]:
+        """One step of these runs, in the program of its bucket's width."""
+        taken = rows[number] if alone else rows[:, number]
+        widths = [functools.partial(of_bucket, bucket) for bucket in texts.buckets]
+        if len(widths) == 1:
+            return widths[0](carry, taken, places)
+        return jax.lax.switch(texts.which[number], widths, carry, taken, places)
+
     ends = span[0], span[0] + span[1]
-    words = each(functools.partial(_words, model, bucket))(rows)
+    words = each(functools.partial(_words, model, texts))(rows)
     room = None if some_rows is None else small_table(some_rows, tables, words)
     carry = tables, states, sums
     if some_rows is None or room is None:
@@ -151,9 +173,15 @@ def _run_chunk(
     return tables, *(jax.tree.map(lambda x: x[None], (states, sums)) if alone else (states, sums))
 
 
-def _words(model: Model, bucket: Bucket, rows: Array) -> Array:
-    """Word ids `[S, B * W]` of batches of rows `[S, B]`."""
-    return model.tokens(gather(bucket, rows.reshape(-1)))[0].reshape(rows.shape[0], -1)
+def _words(model: Model, texts: Texts, rows: Array) -> Array:
+    """Word ids `[S, B * W]` of batches of rows `[S, B]`, W the largest width of any bucket, with zeros behind each."""
+    found = []
+    for number, bucket in enumerate(texts.buckets):
+        mine = jnp.where(texts.which[:, None] == number, rows, -1)
+        found.append(model.tokens(gather(bucket, mine.reshape(-1)))[0].reshape(rows.shape[0], -1))
+    widest = max(words.shape[-1] for words in found)
+    padded = [jnp.pad(words, ((0, 0), (0, widest - words.shape[-1]))) for words in found]
+    return functools.reduce(jnp.add, padded)
 
 
 def in_groups(chunk: Callable, together: int | None) -> Callable:
@@ -166,7 +194,8 @@ def in_groups(chunk: Callable, together: int | None) -> Callable:
     def run_chunk(
         states: TrainState,
         sums: StepSums,
-        bucket: Bucket,
+        buckets: tuple[Bucket, ...],
+        which: Array,
         rows: Array,
         first: Array,
         steps: Array,
@@ -178,7 +207,7 @@ def in_groups(chunk: Callable, together: int | None) -> Callable:
         # What no step reads stays where it is.
         best = states.best_params
         tables, states = split(states._replace(best_params=None))
-        span, given = (first, steps), (rows, hparams, seeds, neighbours)
+        texts, span, given = Texts(buckets, which), (first, steps), (rows, hparams, seeds, neighbours)
         runs = seeds.shape[0]
         size = max(k for k in range(1, min(together or runs, runs) + 1) if runs % k == 0)
 
@@ -186,13 +215,13 @@ def in_groups(chunk: Callable, together: int | None) -> Callable:
             """The carry after the chunk of one group."""
             at, (tables, *own) = number * size, carry
             mine, theirs = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, at, size), (own, given))
-            tables, *new = chunk(bucket, span, at + jnp.arange(size), (tables, *mine), theirs)
+            tables, *new = chunk(texts, span, at + jnp.arange(size), (tables, *mine), theirs)
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=at, axis=0)
             states, sums = jax.tree.map(put, own, new)
             return tables, states, sums
 
         if size == runs:
-            tables, states, sums = chunk(bucket, span, jnp.arange(runs), (tables, states, sums), given)
+            tables, states, sums = chunk(texts, span, jnp.arange(runs), (tables, states, sums), given)
         else:
             tables, states, sums = jax.lax.fori_loop(0, runs // size, group, (tables, states, sums))
         return join(states, tables)._replace(best_params=best), sums

@@ -50,7 +50,7 @@ def step(trainer: Trainer, workdir: Path) -> tuple[list[np.ndarray], list[np.nda
     states = found[0].states
     read = [np.asarray(leaf)[:RUNS] for leaf in jax.device_get(jax.tree.leaves(states))]
     rows = np.broadcast_to(np.arange(128, dtype=np.int32).reshape(16, 8) % 80, (len(trainer.seeds), 16, 8))
-    return read, take_step(trainer, states, rows)
+    return read, take_step(trainer, states, (np.zeros(16, np.int32), rows))
 
 
 def main(workdir: Path) -> None:

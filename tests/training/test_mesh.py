@@ -63,7 +63,8 @@ def steps_of(trainer: Trainer, steps: int):
         states, sums = trainer.population.run_chunk(
             states,
             put(mesh, BY_RUN, zero_sums(count)),
-            bucket,
+            (bucket,),
+            put(mesh, WHOLE, np.zeros(16, np.int32)),
             put(mesh, BY_RUN, rows),
             *put(mesh, WHOLE, (np.int32(step % 16), np.int32(1))),
             trainer.hparams,
@@ -98,7 +99,8 @@ def test_runs_are_shared_without_communication(technique: str, dataset: Dataset)
         arguments = (
             states,
             put(trainer.mesh, BY_RUN, zero_sums(len(trainer.seeds))),
-            trainer.buckets["train"][0],
+            tuple(trainer.buckets["train"]),
+            put(trainer.mesh, WHOLE, np.zeros(16, np.int32)),
             put(trainer.mesh, BY_RUN, np.zeros((len(trainer.seeds), 16, 8), np.int32)),
             *put(trainer.mesh, WHOLE, (np.int32(0), np.int32(1))),
             trainer.hparams,

@@ -16,7 +16,7 @@ from flax_attnat.models.single import build_single
 from flax_attnat.objective import Hparams, Objective, build_objective
 from flax_attnat.training.mesh import make_mesh
 from flax_attnat.training.population import Population, build_population, zero_sums
-from flax_attnat.training.schedule import CHUNK_STEPS, Chunk, chunk_rows, epoch_rows
+from flax_attnat.training.schedule import CHUNK_STEPS, batches_of, chunk_of, epoch_plan, epoch_rows
 
 VOCABULARY, ROWS, WIDTH, BATCH = 40, 52, 9, 8
 
@@ -62,8 +62,8 @@ def train(population: Population, seeds: list[int], epsilons: list[float], steps
     epoch = 0
     while steps:
         size = min(steps, len(epoch_rows(0, epoch, 0, ROWS, BATCH)))
-        rows = chunk_rows(seeds, epoch, Chunk(0, 0, size), ROWS, BATCH)
-        arguments = (bucket, jnp.asarray(rows), jnp.int32(0), jnp.int32(size), hparams, seeds_R, neighbours)
+        which, rows = map(jnp.asarray, chunk_of(epoch_plan(seeds, epoch, [ROWS], BATCH), seeds, 0))
+        arguments = ((bucket,), which, rows, jnp.int32(0), jnp.int32(size), hparams, seeds_R, neighbours)
         states, sums = population.run_chunk(states, sums, *arguments)
         steps, epoch = steps - size, epoch + 1
     return states, sums
@@ -88,10 +88,10 @@ def test_runs_of_one_seed_start_equal_and_see_the_same_rows_whatever_their_epsil
     for leaf in jax.tree.leaves(states.params):
         np.testing.assert_array_equal(leaf[0], leaf[2])
     assert not np.array_equal(states.params["encoder"]["bias"][0], states.params["encoder"]["bias"][1])
-    rows = chunk_rows([3, 4, 3], 1, Chunk(0, 0, 5), ROWS, BATCH)
+    _, rows = chunk_of(epoch_plan([3, 4, 3], 1, [ROWS], BATCH), [3, 4, 3], 0)
     np.testing.assert_array_equal(rows[0], rows[2])
     assert not np.array_equal(rows[0], rows[1])
-    assert rows.shape[1] == CHUNK_STEPS and (rows[:, 5:] == -1).all()
+    assert rows.shape[1] == CHUNK_STEPS and (rows[:, batches_of(ROWS, BATCH) :] == -1).all()
 
 
 def test_new_hyperparameters_trace_and_compile_nothing() -> None:

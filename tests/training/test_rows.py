@@ -65,8 +65,10 @@ def train(
     hparams = Hparams(1.0 + jnp.arange(runs, dtype=jnp.float32), ones, 0.01 * ones, 0.1 * ones)
     states = population.init(seeds)
     before = jax.tree.map(jnp.copy, states)
-    span = jnp.int32(0), jnp.int32(steps)
-    after, _ = population.run_chunk(states, zero_sums(runs), bucket_of(pair), batches, *span, hparams, seeds, None)
+    span, which = (jnp.int32(0), jnp.int32(steps)), jnp.zeros(BATCHES, jnp.int32)
+    after, _ = population.run_chunk(
+        states, zero_sums(runs), (bucket_of(pair),), which, batches, *span, hparams, seeds, None
+    )
     return before, after
 
 
