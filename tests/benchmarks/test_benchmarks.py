@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import formulas, gpu, growth, startup
+from benchmarks import formulas, gpu, growth, order, startup
 from benchmarks.formulas import TINY
 from benchmarks.tpu_programs import _matmul_flops
 from benchmarks.work import Ours, build_ours
@@ -55,6 +55,16 @@ def test_the_memory_of_a_run_is_about_that_of_its_parts(tmp_path) -> None:
     least = sum(found["parts"][name] for name in ("parameters", "moments", "best parameters"))
     assert least < found["bytes"] < 2 * sum(found["parts"].values())
     assert found["ratio"] == pytest.approx(found["bytes"] / sum(found["parts"].values()))
+
+
+@pytest.mark.parametrize("length", [1, 3, 100])
+def test_stretches_cover_every_batch_once_and_stay_together(length: int) -> None:
+    which, batch = order.stretched(length, 0, (50, 7, 33), 4)
+    assert sorted(zip(which.tolist(), batch.tolist(), strict=True)) == [
+        (bucket, number) for bucket, count in enumerate((13, 2, 9)) for number in range(count)
+    ]
+    together = (which[1:] == which[:-1]) & (batch[1:] == batch[:-1] + 1)
+    assert together[batch[1:] % length > 0].all() and (length == 1 or together.any())
 
 
 def test_the_gpu_benchmark_leaves_the_peer_out_without_torch(tmp_path, monkeypatch, capsys) -> None:

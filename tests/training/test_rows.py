@@ -42,9 +42,13 @@ def train(
     pair: bool = False,
     optimizer: OptimizerConfig | None = None,
     steps: int = BATCHES,
+    widths: tuple[int, ...] = (WIDTH,),
     wrapped: Callable[[Objective], Objective] = lambda objective: objective,
 ) -> tuple[TrainState, TrainState]:
-    """States before and after so many steps of runs, so many together, with orders and epsilons of their own."""
+    """States before and after so many steps of runs, so many together, with orders and epsilons of their own.
+
+    The texts are padded to each of the widths, of which a step takes one and the next step another.
+    """
     config = Config(
         technique="attention_at",
         model=ModelConfig(embedding_size=6, hidden_size=4),
@@ -65,10 +69,10 @@ def train(
     hparams = Hparams(1.0 + jnp.arange(runs, dtype=jnp.float32), ones, 0.01 * ones, 0.1 * ones)
     states = population.init(seeds)
     before = jax.tree.map(jnp.copy, states)
-    span, which = (jnp.int32(0), jnp.int32(steps)), jnp.zeros(BATCHES, jnp.int32)
-    after, _ = population.run_chunk(
-        states, zero_sums(runs), (bucket_of(pair),), which, batches, *span, hparams, seeds, None
-    )
+    texts = bucket_of(pair)
+    buckets = tuple(texts._replace(tokens=jnp.pad(texts.tokens, ((0, 0), (0, width - WIDTH)))) for width in widths)
+    span, which = (jnp.int32(0), jnp.int32(steps)), jnp.arange(BATCHES, dtype=jnp.int32) % len(widths)
+    after, _ = population.run_chunk(states, zero_sums(runs), buckets, which, batches, *span, hparams, seeds, None)
     return before, after
 
 
@@ -98,6 +102,22 @@ def test_small_tables_train_as_the_whole_one(
     assert used and used[0] is not None
     assert 2 * used[0] <= VOCABULARY
     assert_same(found, on_whole_tables(monkeypatch, runs=runs, pair=pair))
+
+
+@pytest.mark.parametrize(
+    ("runs", "together", "pair", "lazy"), [(1, 1, False, False), (3, 3, True, False), (3, 1, False, True)]
+)
+def test_steps_of_several_widths_in_one_program_train_as_those_of_one(
+    runs: int, together: int, pair: bool, lazy: bool
+) -> None:
+    """The same texts, padded otherwise from step to step, on small tables whose words come from every width."""
+
+    def trained(*widths: int) -> TrainState:
+        """The states after steps of these widths in turn."""
+        optimizer = OptimizerConfig(lazy_embedding=lazy)
+        return train(runs=runs, together=together, pair=pair, optimizer=optimizer, widths=widths)[1]
+
+    assert_same(trained(WIDTH + 3, WIDTH, WIDTH + 1), trained(WIDTH))
 
 
 def test_rows_that_no_text_holds_take_their_l2_steps(monkeypatch: pytest.MonkeyPatch) -> None:
