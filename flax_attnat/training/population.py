@@ -21,7 +21,7 @@ from flax_attnat.perturbation.word import nearest_neighbours
 from flax_attnat.training.mesh import BY_RUN, WHOLE, over_runs, share_batch
 from flax_attnat.training.rows import Tables, join, on_small_tables, on_whole_tables, over, small_table, split
 from flax_attnat.training.runs import Run
-from flax_attnat.training.step import TrainState, TrainStep, build_train_step, init_state
+from flax_attnat.training.step import Found, StepParts, TrainState, build_step_parts, init_state
 from flax_attnat.typing import Array, Batch, Params
 
 # Rows per batch where nothing is trained.
@@ -83,7 +83,7 @@ def build_population(
     """
     reads_neighbours = config.technique == "word_iat"
     optimizer = adapt_optimizer(config.technique, config.optimizer)
-    train_step = build_train_step(objective, optimizer)
+    step = build_step_parts(objective, optimizer)
     run, all_ = BY_RUN, WHOLE
     platform = mesh.devices.flat[0].platform
 
@@ -97,7 +97,7 @@ def build_population(
     # Word techniques read the whole table. Small tables pay on a CPU; elsewhere a pass over memory is cheap.
     pays = platform == "cpu" or optimizer.lazy_embedding
     some_rows = optimizer if pays and not config.technique.startswith("word_") else None
-    chunk = in_groups(functools.partial(_run_chunk, train_step, mesh, model, some_rows), together)
+    chunk = in_groups(functools.partial(_run_chunk, step, mesh, model, some_rows), together)
     return Population(
         init=compiled(functools.partial(_init, model, optimizer), run),
         run_chunk=compiled(chunk, run, run, all_, all_, run, all_, all_, run, run, run, donate=(0, 1)),
@@ -113,7 +113,7 @@ def _init(model: Model, config: OptimizerConfig, seeds: Array) -> TrainState:
 
 
 def _run_chunk(
-    train_step: TrainStep,
+    step: StepParts,
     mesh: Mesh,
     model: Model,
     some_rows: OptimizerConfig | None,
@@ -143,24 +143,21 @@ def _run_chunk(
         batch = gather(bucket, rows)
         return batch if places is None else batch._replace(places=places[model.tokens(batch)[0]])
 
-    def of_bucket(
-        bucket: Bucket, carry: tuple[TrainState, StepSums], rows: Array, places: Array | None
-    ) -> tuple[TrainState, StepSums]:
-        """One step of these runs on rows `[r, B]` of a bucket."""
-        states, sums = carry
+    def of_bucket(bucket: Bucket, states: TrainState, rows: Array, places: Array | None) -> Found:
+        """What rows `[r, B]` of a bucket say of these runs."""
         batch = share_batch(mesh, each(functools.partial(batch_of, bucket))(rows, places), axis=0 if alone else 1)
-        states, new = each(train_step)(states, batch, *fixed)
-        return states, jax.tree.map(jnp.add, sums, new)
+        return each(step.gradient)(states, batch, *fixed)
 
     def one(
         number: Array, carry: tuple[TrainState, StepSums], places: Array | None = None
     ) -> tuple[TrainState, StepSums]:
-        """One step of these runs, in the program of its bucket's width."""
-        taken = rows[number] if alone else rows[:, number]
+        """One step of these runs. The bucket decides the gradient alone: a choice between states would copy them."""
+        states, sums = carry
+        given = states, rows[number] if alone else rows[:, number], places
         widths = [functools.partial(of_bucket, bucket) for bucket in texts.buckets]
-        if len(widths) == 1:
-            return widths[0](carry, taken, places)
-        return jax.lax.switch(texts.which[number], widths, carry, taken, places)
+        found = widths[0](*given) if len(widths) == 1 else jax.lax.switch(texts.which[number], widths, *given)
+        states, new = each(step.update)(states, found, fixed[0])
+        return states, jax.tree.map(jnp.add, sums, new)
 
     ends = span[0], span[0] + span[1]
     words = each(functools.partial(_words, model, texts))(rows)

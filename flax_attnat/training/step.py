@@ -42,7 +42,25 @@ class TrainState(NamedTuple):
     frozen_reason: Array
 
 
+Found = tuple[tuple[Array, StepSums], Params]
+"""What a batch says: (loss, sums) and the gradient of the parameters."""
+
+
+class StepParts(NamedTuple):
+    """A step of one run in two parts, of which only the first depends on the shape of the batch.
+
+    Attributes:
+      gradient: `gradient(state, batch, hparams, key, neighbours) -> found`; changes nothing.
+      update: `update(state, found, hparams) -> (state, StepSums)`.
+    """
+
+    gradient: Callable[..., Found]
+    update: Callable[[TrainState, Found, Hparams], tuple[TrainState, StepSums]]
+
+
 TrainStep = Callable[[TrainState, Batch, Hparams, Array, Array | None], tuple[TrainState, StepSums]]
+
+
 """`train_step(state, batch, hparams, key, neighbours) -> (state, sums)`."""
 
 
@@ -60,7 +78,7 @@ def init_state(params: Params, config: OptimizerConfig) -> TrainState:
     )
 
 
-def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep:
+def build_step_parts(objective: Objective, config: OptimizerConfig) -> StepParts:
     """The step of one run: gradient of the objective, update, and a guard against values that are not finite.
 
     A run whose loss or gradient turns non-finite (or too large to square) keeps the state it had, from then on and
@@ -71,17 +89,20 @@ def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep
       config: which parameter groups carry L2.
 
     Returns:
-      A pure `train_step(state, batch, hparams, key, neighbours) -> (state, StepSums)`; the key is folded with the step
-      count, so that a run resumes without any random state.
+      Pure functions; the key is folded with the step count, so that a run resumes without any random state.
     """
 
-    def train_step(
+    def gradient(
         state: TrainState, batch: Batch, hparams: Hparams, key: Array, neighbours: Array | None = None
-    ) -> tuple[TrainState, StepSums]:
-        """One update of one run."""
+    ) -> Found:
+        """What a batch says of one run's parameters; changes nothing."""
         step_key = jax.random.fold_in(key, state.step)
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (loss, sums), grads = gradient(state.params, batch, hparams, step_key, neighbours)
+        found = jax.value_and_grad(objective, has_aux=True)(state.params, batch, hparams, step_key, neighbours)
+        return found
+
+    def update(state: TrainState, found: Found, hparams: Hparams) -> tuple[TrainState, StepSums]:
+        """One update of one run."""
+        (loss, sums), grads = found
         loss_ok = jnp.isfinite(loss)
         grads_ok = jnp.stack([jnp.all(jnp.abs(g) <= LARGEST_GRADIENT) for g in jax.tree.leaves(grads)]).all()
         running = state.frozen_step < 0
@@ -100,5 +121,18 @@ def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep
             frozen_reason=jnp.where(stopped, jnp.where(loss_ok, 2, 1), state.frozen_reason),
         )
         return state, jax.tree.map(lambda s: jnp.where(good, s, 0), sums)
+
+    return StepParts(gradient, update)
+
+
+def build_train_step(objective: Objective, config: OptimizerConfig) -> TrainStep:
+    """The step of `build_step_parts` as one function: `train_step(state, batch, hparams, key) -> (state, StepSums)`."""
+    parts = build_step_parts(objective, config)
+
+    def train_step(
+        state: TrainState, batch: Batch, hparams: Hparams, key: Array, neighbours: Array | None = None
+    ) -> tuple[TrainState, StepSums]:
+        """One update of one run."""
+        return parts.update(state, parts.gradient(state, batch, hparams, key, neighbours), hparams)
 
     return train_step
