@@ -97,8 +97,7 @@ def build_step_parts(objective: Objective, config: OptimizerConfig) -> StepParts
     ) -> Found:
         """What a batch says of one run's parameters; changes nothing."""
         step_key = jax.random.fold_in(key, state.step)
-        found = jax.value_and_grad(objective, has_aux=True)(state.params, batch, hparams, step_key, neighbours)
-        return found
+        return jax.value_and_grad(objective, has_aux=True)(state.params, batch, hparams, step_key, neighbours)
 
     def update(state: TrainState, found: Found, hparams: Hparams) -> tuple[TrainState, StepSums]:
         """One update of one run."""
