@@ -4,8 +4,9 @@
     python -m benchmarks.tpu_programs
     python -m benchmarks.tpu_programs word_iat v6e:2x2
 
-Compiles a step of 64 runs at SST's size (batches of 32 x 64 words, 13,824 words, the models of configs/sst.py) for each
-technique and topology, each in a process of its own, and prints a table: one to three minutes a line on one core.
+Compiles the steps of 64 runs at SST's size (batches of 32 texts, the widths and models of configs/sst.py, 13,824 words)
+for each technique and topology, each in a process of its own, and prints a table of a step of the widest batches: two
+to five minutes a line.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ from flax_attnat.training.population import build_population, make_hparams, zero
 from flax_attnat.training.schedule import CHUNK_STEPS
 from flax_attnat.training.trainer import build_trainer
 
-RUNS, ROWS, WORDS, LENGTH = 64, 3_000, 13_824, 60
+RUNS, ROWS, WORDS = 64, 3_000, 13_824
 HBM_GIB = {"v5e:2x4": 16, "v6e:2x2": 32}
 """Memory of a chip by topology, cloud.google.com/tpu/docs/v5e and v6e."""
 
@@ -66,9 +67,9 @@ class Program(NamedTuple):
       chips: how many there are.
       state_bytes: arguments: states, data, order of the batches.
       temporary_bytes: what else the step needs.
-      flops: of the matrix products of a step, with every loop as often as it runs.
-      accessed_bytes: of HBM and on-chip memory in a step, each loop body counted once.
-      cycles: the sum of the compiler's estimates of a step's operations, one after another.
+      flops: of the matrix products of a step of the widest, with every loop as often as it runs.
+      accessed_bytes: of HBM and on-chip memory in that step, each loop body counted once.
+      cycles: the sum of the compiler's estimates of that step's operations, one after another.
       collectives: instructions by which chips talk to each other, by name.
     """
 
@@ -123,7 +124,7 @@ def compile_here(technique: str, topology: str, data_shards: int = 1, quick: boo
     devices: np.ndarray = np.array(topologies.get_topology_desc(topology_name=topology, platform="tpu").devices)
     mesh = Mesh(devices.reshape(-1, data_shards), (RUN, DATA), axis_types=(AxisType.Auto,) * 2)
     config = dataclasses.replace(parse(sst.get_config()), technique=technique)
-    traced = _trace_step(config, mesh)
+    traced = _trace_steps(config, mesh)
     if quick:  # a slower program of the same kind, in a fifth of the time
         jax.config.update("jax_optimization_level", "O0")
     compiled = traced.lower().compile()
@@ -141,19 +142,20 @@ def compile_here(technique: str, topology: str, data_shards: int = 1, quick: boo
     )
 
 
-def random_texts() -> Dataset:
-    """Random texts of SST's size and vocabulary, all of them in the widest bucket."""
-    tokens = np.random.default_rng(0).integers(2, WORDS, (ROWS, LENGTH)).astype(np.int32)
+def random_texts(widths: Sequence[int]) -> Dataset:
+    """Random texts of SST's size and vocabulary, as many of each width."""
+    random = np.random.default_rng(0)
+    tokens = [random.integers(2, WORDS, widths[row % len(widths)]).astype(np.int32) for row in range(ROWS)]
     labels = (np.arange(ROWS) % 2).astype(np.int32)
-    split = Split([Record((), int(label)) for label in labels], list(tokens), labels)
+    split = Split([Record((), int(label)) for label in labels], tokens, labels)
     vocabulary = Vocabulary(tuple(f"w{n}" for n in range(WORDS)), np.full(WORDS, 10, np.int64))
     return Dataset("sst", dict.fromkeys(("train", "dev", "test"), split), vocabulary, ("no", "yes"), "synthetic")
 
 
-def _trace_step(config: Config, mesh: Mesh) -> Any:
+def _trace_steps(config: Config, mesh: Mesh) -> Any:
     """The program of a chunk of steps for RUNS runs over a mesh of devices that need not be there."""
-    trainer = build_trainer(config, random_texts(), None, METRICS[config.training.selection], mesh=make_mesh(devices=1))
     metric, valid = METRICS[config.training.selection], np.arange(WORDS) > 1
+    trainer = build_trainer(config, random_texts(config.data.bucket_widths), None, metric, mesh=make_mesh(devices=1))
     objective = build_objective(config, trainer.model, 1.0)
     population = build_population(config, trainer.model, objective, metric, valid, mesh)
 
@@ -164,13 +166,13 @@ def _trace_step(config: Config, mesh: Mesh) -> Any:
     seeds = np.zeros(RUNS, np.int32)
     states = jax.eval_shape(population.init, seeds)
     neighbours = jax.eval_shape(population.refresh, states.params)
-    bucket: Bucket = trainer.buckets["train"][-1]
+    buckets: tuple[Bucket, ...] = tuple(trainer.buckets["train"])
     rows = np.zeros((RUNS, CHUNK_STEPS, config.training.batch_size), np.int32)
     hparams = make_hparams([trainer.runs[0]] * RUNS)
     with jax.default_matmul_precision(config.training.matmul_precision):
         return population.run_chunk.trace(  # type: ignore[attr-defined]
             *abstract((states, zero_sums(RUNS)), BY_RUN),
-            *abstract(((bucket,), np.zeros(CHUNK_STEPS, np.int32)), WHOLE),
+            *abstract((buckets, np.zeros(CHUNK_STEPS, np.int32)), WHOLE),
             abstract(rows, BY_RUN),
             *abstract((np.int32(0), np.int32(0)), WHOLE),
             *abstract((hparams, seeds, neighbours), BY_RUN),
@@ -178,15 +180,16 @@ def _trace_step(config: Config, mesh: Mesh) -> Any:
 
 
 def _matmul_flops(jaxpr: Any) -> int:
-    """Operations of the matrix products of a program; a loop of unknown length counts once, which is one step."""
+    """Operations of the matrix products of a program: of the dearest branch of a choice, and of the steps of one."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             left = equation.invars[0].aval.shape
             total += 2 * int(np.prod(equation.outvars[0].aval.shape) * np.prod([left[axis] for axis in contracted]))
-        inner = sum(_matmul_flops(part) for part in _inner(equation.params))
-        total += inner * equation.params.get("length", 1)
+        inner = [_matmul_flops(part) for part in _inner(equation.params)]
+        once = max(inner) if equation.primitive.name == "cond" else sum(inner)
+        total += once * equation.params.get("length", 1)  # a loop of unknown length is that of the steps
     return total
 
 
@@ -200,7 +203,7 @@ def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
 
 
 def _step_cycles(text: str) -> int:
-    """Estimated cycles of one step of a compiled chunk: those of the body of the loop over steps."""
+    """Estimated cycles of one step of a compiled chunk, of its dearest width: the body of the loop over steps."""
     bodies: dict[str, list[str]] = {}
     for line in text.splitlines():
         if found := re.match(r"(ENTRY )?(%\S+) \(.*\{$", line):
@@ -216,10 +219,17 @@ def _step_cycles(text: str) -> int:
                 bounds = [int(n) for n in re.findall(r" constant\((\d+)\)", "\n".join(bodies[found[1]]))]
                 yield max(bounds, default=1), found[2]
 
+    def choices(name: str) -> Iterator[list[str]]:
+        """The branches of each choice of a computation."""
+        for line in bodies[name]:
+            if found := re.search(r" conditional\(.*branch_computations=\{([^}]+)\}", line):
+                yield found[1].split(", ")
+
     def cycles(name: str) -> int:
-        """Of one pass through a computation, loops included."""
+        """Of one pass through a computation, loops and the dearest branch of a choice included."""
         own = sum(int(n) for line in bodies[name] for n in re.findall(r'"estimated_cycles":"(\d+)"', line))
-        return own + sum(times * cycles(body) for times, body in loops(name))
+        own += sum(times * cycles(body) for times, body in loops(name))
+        return own + sum(max(map(cycles, branches)) for branches in choices(name))
 
     return sum(cycles(body) for _, body in loops("ENTRY"))
 

@@ -59,6 +59,7 @@ def dataset_section(lines: Sequence[Line], dataset: str, place: str) -> Iterator
         ("technique", "epsilon", *figures, "best epoch", "seeds", "seconds a run"),
         [(*of, *_main_figures(runs)) for *of, runs in shown],
     )
+    yield from _still_rising(test, dataset, variant)
     yield "Attention and gradient importance (Jain & Wallace: attention held constant), means over texts, then seeds:"
     yield ""
     yield from table(
@@ -87,6 +88,15 @@ def _main_figures(runs: Mapping[int, Line]) -> tuple[str, ...]:
         *(percent(runs, name) for name in _prediction(figure_of(runs))),
         *(", ".join(map(str, epochs)), str(len(runs)), seconds_cell(runs)),
     )
+
+
+def _still_rising(test: Index, dataset: str, variant: str) -> Iterator[str]:
+    """How many runs are best in their last epoch, and might be better after another."""
+    runs = [line for of, seeds in test.items() if of[:2] == (dataset, variant) for line in seeds.values()]
+    last = sum(line["best_epoch"] == line["epochs"] for line in runs)
+    then = "; more epochs might be better for these" if last else ""
+    yield f"The last epoch is the best in {last} of {len(runs)} runs of all epsilons{then}."
+    yield ""
 
 
 def _agreement(runs: Mapping[int, Line]) -> tuple[str, ...]:

@@ -63,6 +63,17 @@ def test_every_section_says_what_its_figures_rest_on(tmp_path) -> None:
     assert "attention_iat: sign" not in text and "attention_iat (sentence)" in text.split("## Not tested")[1]
 
 
+def test_runs_that_were_still_rising_are_counted(tmp_path) -> None:
+    """Of the main variant, in their best lines."""
+    lines = made() + made(variant="random")
+    for line in lines:
+        if line["technique"] in ("vanilla", "attention_rp"):
+            line["best_epoch"] = 8
+    text = written(lines, epath.Path(tmp_path))
+    assert "The last epoch is the best in 9 of 42 runs of all epsilons; more epochs might be better for these." in text
+    assert "is the best in 0 of 42 runs of all epsilons.\n" in written(made(), epath.Path(tmp_path) / "other")
+
+
 def test_verdicts_are_in_the_summary(tmp_path) -> None:
     """Word techniques that grow steeply, and both readings that are best, of one data set."""
     said = summary(made())
