@@ -79,7 +79,7 @@ def train(
 def on_whole_tables(monkeypatch: pytest.MonkeyPatch, **fields: object) -> TrainState:
     """The states after training in the plain way."""
     with monkeypatch.context() as patched:
-        patched.setattr("flax_attnat.training.population.small_table", lambda *_: None)
+        patched.setattr("flax_attnat.training.chunk.small_table", lambda *_: None)
         return train(**fields)[1]  # type: ignore[arg-type]
 
 
@@ -96,7 +96,7 @@ def test_small_tables_train_as_the_whole_one(
     """Six steps, in spans of a few: parameters and moments of every row, read or not."""
     used = []
     monkeypatch.setattr(
-        "flax_attnat.training.population.small_table", lambda *given: used.append(rows.small_table(*given)) or used[-1]
+        "flax_attnat.training.chunk.small_table", lambda *given: used.append(rows.small_table(*given)) or used[-1]
     )
     found = train(runs=runs, together=together, pair=pair)[1]
     assert used and used[0] is not None
