@@ -111,7 +111,7 @@ def _compared(of: Judged, unit: float) -> tuple[str, ...]:
 def _courses(lines: Sequence[Line], dataset: str, variant: str) -> Iterator[tuple[str, ...]]:
     """Rows of how techniques depend on epsilon."""
     test = index(lines)
-    for of in sorted(courses(lines, dataset, variant), key=lambda of: ORDER.index(of.name)):
+    for of in sorted(courses(lines, dataset, variant, fewest=FEWEST), key=lambda of: ORDER.index(of.name)):
         seeds = {len(test[Setting(dataset, variant, *of.name, epsilon)]) for epsilon in of.epsilons}
         yield (
             named(lines, dataset),

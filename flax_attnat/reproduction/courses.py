@@ -55,14 +55,20 @@ class Course(NamedTuple):
 
 
 def courses(
-    lines: Sequence[Line], dataset: str, variant: str, names: Sequence[Name] = ORDER, epoch: str = "best"
+    lines: Sequence[Line],
+    dataset: str,
+    variant: str,
+    names: Sequence[Name] = ORDER,
+    epoch: str = "best",
+    fewest: int = 2,
 ) -> list[Course]:
     """How some techniques of a data set depend on epsilon, over the two or more epsilons that all of them have.
 
-    Those that were trained at one epsilon are left out. Figures are means over the seeds that all epsilons have.
+    Those that were trained at fewer than `fewest` are left out, where others have so many. Figures are means over the
+    seeds that all epsilons have.
     """
     found = []
-    for name, points in common_curves(index(lines, epoch=epoch), dataset, variant, names).items():
+    for name, points in common_curves(index(lines, epoch=epoch), dataset, variant, names, fewest).items():
         figures = _figures(list(points.values()))
         if len(points) > 1 and figures.size:
             chance, p_value = span_by_chance(figures)

@@ -16,6 +16,7 @@ from flax_attnat.reproduction.cells import (
     table,
     technique_name,
 )
+from flax_attnat.reproduction.courses import FEWEST
 from flax_attnat.reproduction.published import EARLY
 from flax_attnat.reproduction.settings import (
     ORDER,
@@ -69,7 +70,7 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
     rows = []
     names: list[Name] = [("attention_at", None), *(("attention_iat", reading) for reading in READINGS)]
     for dataset in datasets_of(lines):
-        curves = common_curves(index(lines), dataset, main_variant(dataset), names)
+        curves = common_curves(index(lines), dataset, main_variant(dataset), names, FEWEST)
         at = curves.get(names[0], {})
         epsilons = ", ".join(f"{epsilon:g}" for epsilon in at)
         for name in names[1:]:
@@ -79,7 +80,7 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
     if rows:
         yield (
             "Each reading minus Attention AT at the same epsilon, in the mean over the epsilons that all readings"
-            " trained on the data set have, and in brackets at how many of them it is above. `token` is Attention AT;"
+            " of the data set below have, and in brackets at how many of them it is above. `token` is Attention AT;"
             " it differs by rounding, which training makes large."
         )
         yield ""

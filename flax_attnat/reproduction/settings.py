@@ -111,11 +111,15 @@ def curves_of(test: Index, dataset: str, variant: str) -> dict[Name, dict[float,
 
 
 def common_curves(
-    test: Index, dataset: str, variant: str, names: Sequence[Name]
+    test: Index, dataset: str, variant: str, names: Sequence[Name], fewest: int = 2
 ) -> dict[Name, dict[float, dict[int, Line]]]:
-    """The curves of some techniques over the epsilons above 0, ascending, that all with two or more of them have."""
+    """The curves of some techniques over the epsilons above 0, ascending, that all with `fewest` or more of them have.
+
+    Where none has so many, that all with two or more have.
+    """
     curves = {name: set(points) - {0} for name, points in curves_of(test, dataset, variant).items() if name in names}
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
+    least = fewest if any(len(points) >= fewest for points in curves.values()) else 2
+    curves = {name: points for name, points in curves.items() if len(points) >= least}
     common = sorted(set.intersection(*curves.values())) if curves else []
     found = curves_of(test, dataset, variant)
     return {name: {epsilon: found[name][epsilon] for epsilon in common} for name in curves} if common else {}

@@ -74,6 +74,17 @@ def test_runs_that_were_still_rising_are_counted(tmp_path) -> None:
     assert "is the best in 0 of 42 runs of all epsilons.\n" in written(made(), epath.Path(tmp_path) / "other")
 
 
+def test_a_technique_with_few_epsilons_shortens_no_table(tmp_path) -> None:
+    """`token` at two of the four epsilons is not among the courses, nor beside Attention AT."""
+    lines = []
+    for name, reading in (("attention_at", None), ("attention_iat", "span"), ("attention_iat", "token")):
+        for epsilon in (1.0, 5.0) if reading == "token" else (0.5, 1.0, 5.0, 15.0):
+            lines += lines_of("sst", name, reading, epsilon, dev=[0.8, 0.81, 0.79], test=[0.8, 0.82, 0.79])
+    text = written(lines, epath.Path(tmp_path))
+    assert "| sst | attention_at | 0.5, 1, 5, 15 |" in text and "| sst | attention_iat (token) |" not in text
+    assert "| sst | span | 0.5, 1, 5, 15 |" in text and "| sst | token | 1, 5 |" not in text
+
+
 def test_verdicts_are_in_the_summary(tmp_path) -> None:
     """Word techniques that grow steeply, and both readings that are best, of one data set."""
     said = summary(made())
