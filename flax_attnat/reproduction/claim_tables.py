@@ -42,8 +42,9 @@ def _dependence(lines: Sequence[Line], variants: Mapping[str, str]) -> Iterator[
     )
     yield ""
     yield (
-        "Span: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have. By"
-        " chance: the span that differences between seeds alone would give in the mean, and the probability p that they"
+        "Span: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have"
+        f" (one trained at fewer than {FEWEST} is left out where another has {FEWEST}). By chance: the span that"
+        " differences between seeds alone would give in the mean, and the probability p that they"
         f" give this one or a larger (Tukey's test, which assumes equal variances; not corrected); with p above {CLEAR}"
         f" a span does not show a dependence. Width: octaves of epsilon around the best one within {WITHIN} of it, at"
         " most to the ends of what was measured. Relative: the epsilons over the norm of what is perturbed, before it"

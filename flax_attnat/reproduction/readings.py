@@ -80,8 +80,9 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
     if rows:
         yield (
             "Each reading minus Attention AT at the same epsilon, in the mean over the epsilons that all readings"
-            " of the data set below have, and in brackets at how many of them it is above. `token` is Attention AT;"
-            " it differs by rounding, which training makes large."
+            f" of the data set below have (one with fewer than {FEWEST} is left out where another has {FEWEST}), and"
+            " in brackets at how many of them it is above. `token` is Attention AT; it differs by"
+            " rounding, which training makes large."
         )
         yield ""
         heads = ("data", "reading", "epsilons", "F1 or accuracy", "AUC", "Pearson", "tau", "largest weight")
