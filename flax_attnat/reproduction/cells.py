@@ -99,7 +99,10 @@ def described(lines: Sequence[Line], dataset: str, variant: str | None = None) -
     )
     hours = sum(line["seconds"] / line["population"] for line in of if line["split"] == "dev") / 3600
     devices = ", ".join(sorted({f"{line['device']} (jax {line['jax']})" for line in of}))
+    seeds = ", ".join(map(str, sorted({line["seed"] for line in of})))
     return (
-        f"{named(lines, dataset)}: {first['train_n']:,} / {sizes['dev']:,} / {sizes['test']:,} texts, {vectors},"
-        f" {first['attention']} attention, {first['epochs']} epochs; {hours:.1f} hours of training on {devices}"
+        f"{dataset}: {first['mark'] or 'official'} data,"
+        f" {first['train_n']:,} / {sizes['dev']:,} / {sizes['test']:,} texts (train / dev / test),"
+        f" seeds {seeds}, {vectors}, {first['attention']} attention, {first['epochs']} epochs;"
+        f" {hours:.1f} hours of training on {devices}"
     )

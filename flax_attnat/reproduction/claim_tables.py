@@ -1,10 +1,15 @@
 """The section of the document on one claim: verdicts, and the figures behind them."""
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from scipy import stats
 
 from flax_attnat.reproduction.cells import epsilon_cell, named, number, percent, table, technique_name
-from flax_attnat.reproduction.claims import CLEAR, Judged, Verdict, judge
-from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, courses, relative_epsilons
+from flax_attnat.reproduction.claims import CLEAR, Difference, Judged, Verdict, comparisons, judge
+from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, judged_courses, relative_epsilons
 from flax_attnat.reproduction.settings import (
     ORDER,
     Index,
@@ -17,6 +22,19 @@ from flax_attnat.reproduction.settings import (
     index,
     main_variant,
 )
+
+COMPARED = (
+    "Each reading at its own epsilon against the others at theirs, and against its controls: random perturbation,"
+    " and epsilon 0, which trains on twice the clean loss. Difference of the means over the seeds that both have;"
+    " in brackets p of a paired t test over seeds, and p corrected over readings and data sets for each of the"
+    f" others (Holm); n/a: not trained, or equal differences. Significant is what is at most {CLEAR} when"
+    " corrected; significantly below any of the others, when corrected over all of the table. A claim fails by the"
+    " means; to hold, it must also be significantly above its controls. Epsilon: the one that is best on dev; in"
+    " brackets how many were tried, and whether it is the smallest or largest of them, so that a better one may"
+    " lie beyond. Where techniques were trained at different numbers of epsilons, more to choose from is a small"
+    " advantage. The abstract names no controls: random perturbation and epsilon 0 as such are ours."
+)
+"""How the table of claims 1 and 2 is read."""
 
 
 def claim_section(place: int, claim: str, said: Sequence[Verdict], lines: Sequence[Line]) -> Iterator[str]:
@@ -34,26 +52,39 @@ def claim_section(place: int, claim: str, said: Sequence[Verdict], lines: Sequen
 def _dependence(lines: Sequence[Line], variants: Mapping[str, str]) -> Iterator[str]:
     """How techniques depend on epsilon, for claim 3."""
     yield (
-        "True of a data set where the larger span of Attention AT and this iAT is below the smaller one of the word"
+        "True of a data set where the larger range of Attention AT and this iAT is below the smaller one of the word"
         " techniques, and the smaller of their widths is at least the larger one of theirs (widths in the same order),"
-        f" over the {FEWEST} or more epsilons that the four have. It fails by one data set where it is not so; to hold,"
-        " the spans of the word techniques must also be significant on all ten. Significant: the span that decides has"
-        f" p of at most {CLEAR}; a loss by the widths alone is not."
+        f" over the {FEWEST} or more epsilons that all below have. It fails by one data set where it is not so; to"
+        " hold, the ranges of the word techniques must also be significant on all ten. Significant: the range that"
+        f" decides has a corrected p of at most {CLEAR}; a loss by the widths alone is not. Epsilons are the same"
+        " numbers for all; relative to what they perturb, those of the words are smaller (see `relative`)."
     )
     yield ""
     yield (
-        "Span: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have"
-        f" (one trained at fewer than {FEWEST} is left out where another has {FEWEST}). By chance: the span that"
-        " differences between seeds alone would give in the mean, and the probability p that they"
-        f" give this one or a larger (Tukey's test, which assumes equal variances; not corrected); with p above {CLEAR}"
-        f" a span does not show a dependence. Width: octaves of epsilon around the best one within {WITHIN} of it, at"
+        "Range: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have"
+        f" (one trained at fewer than {FEWEST} is left out where another has {FEWEST}). By chance: the range that"
+        " differences between seeds alone would give in the mean; in brackets the probability p that they give this"
+        " one or a larger, and p corrected over techniques and data sets (Holm). It is Tukey's test, which assumes"
+        " equal variances, with what is left as error when each seed and each epsilon has its own mean (k epsilons, n"
+        f" seeds: (k - 1)(n - 1) degrees of freedom); with p above {CLEAR} a range does not show a dependence."
+        f" Width: octaves of epsilon around the best one within {WITHIN} of it, at"
         " most to the ends of what was measured. Relative: the epsilons over the norm of what is perturbed, before it"
         " is trained to resist: vanilla's scores less their mean; the word vectors of a text at the technique's"
         " smallest epsilon."
     )
     yield ""
-    columns = ("data", "technique", "epsilons", "relative", "span", "by chance", "width, octaves", "seeds")
-    rows = [row for dataset, variant in variants.items() for row in _courses(lines, dataset, variant)]
+    columns = (
+        "data",
+        "technique",
+        "epsilons",
+        "relative",
+        "range",
+        "by chance (p; corrected)",
+        "width, octaves",
+        "seeds",
+    )
+    every, test = judged_courses(lines, variants), index(lines)
+    rows = [row for dataset, found in every.items() for row in _courses(lines, test, dataset, found)]
     yield from table(columns, rows)
 
 
@@ -61,26 +92,53 @@ def _comparison(lines: Sequence[Line], variants: Mapping[str, str], figure: str 
     """Each reading against the others and its controls, for claims 1 (no figure: the main one) and 2."""
     if not (judged := judge(lines, variants, figure)):
         return
-    yield (
-        "Each reading at its own epsilon against the others at theirs, and against its controls: random perturbation,"
-        " and epsilon 0, which trains on twice the clean loss. Difference of the means over the seeds that both have;"
-        " in brackets p of a paired t test over seeds, and p corrected over readings and data sets for each of the"
-        f" others (Holm); n/a: not trained, or equal differences. Significant is what is at most {CLEAR} when"
-        " corrected: with few seeds only large differences are. A claim fails by the means; to hold, it must also be"
-        " significantly above its controls. Epsilon: the one that is best on dev, of how many; where techniques were"
-        " trained at different numbers of epsilons, more to choose from is a small advantage."
-    )
+    yield COMPARED if figure is None else "Read as the table of claim 1; differences of Pearson over texts."
     yield ""
+    if power := _least_significant(judged, 1 if figure else 100):
+        yield power
+        yield ""
     unit = 1 if figure else 100
     heads = ("data", "reading", "epsilon", *(f"minus {of.name}" for of in judged[0].differences), "seeds")
     yield from table(heads, [_compared(of, unit) for of in judged])
     if found := [of for dataset in variants if (of := _normalised(lines, dataset, figure))]:
-        yield (
+        why = (
             "The word techniques normalise the word vectors by word frequency, which is a change of its own, and no"
-            " technique of the paper. What it does without a perturbation (word_at at epsilon 0), beside epsilon 0 of"
-            f" attention_at, which has twice the clean loss too: {'; '.join(found)}."
+            " technique of the paper. What it does"
+        )
+        yield (
+            f"{why if figure is None else 'What normalised word vectors do'} without a perturbation (word_at at epsilon"
+            f" 0), beside epsilon 0 of attention_at, which has twice the clean loss too: {'; '.join(found)}."
         )
         yield ""
+
+
+def _least_significant(judged: Sequence[Judged], unit: float) -> str:
+    """How many comparisons are significant, and how large a difference would have to be; nothing without p values."""
+    every, enough = comparisons(judged), [of for of in judged if of.enough]
+    tests = Counter(other.name for other in every)
+    needed = []
+    for dataset in dict.fromkeys(of.dataset for of in enough):
+        of_one = [other for of in enough if of.dataset == dataset for other in of.differences]
+        found = [value for other in of_one if not math.isnan(value := _least(other, tests[other.name]))]
+        needed += [f"{unit * median(found):.{2 if unit == 100 else 3}f} on {dataset}"] if found else []
+    if not needed:
+        return ""
+    one = sum(other.p_holm is not None and other.p_holm <= CLEAR for other in every)
+    return (
+        f"Of {len(every)} comparisons {one} are significant when corrected within their column,"
+        f" {sum(other.significant for other in every)} when corrected over the table. What these"
+        " seeds can show: with the median spread of the differences the first of a column is"
+        f" significant from {', '.join(needed)}. Smaller true differences stay unseen, and a mean that is not above"
+        " another is no proof of the contrary."
+    )
+
+
+def _least(of: Difference, tests: int) -> float:
+    """The smallest difference, with the spread over seeds of this one, that is significant as the first of `tests`."""
+    if not of.p_value or not of.difference or of.seeds < 2:
+        return math.nan
+    t_needed, t_found = (float(stats.t.isf(p / 2, of.seeds - 1)) for p in (CLEAR / tests, of.p_value))
+    return abs(of.difference) * t_needed / t_found
 
 
 def _normalised(lines: Sequence[Line], dataset: str, figure: str | None) -> str:
@@ -106,20 +164,20 @@ def _compared(of: Judged, unit: float) -> tuple[str, ...]:
         p = "; ".join("n/a" if value is None else f"{value:.3f}" for value in (other.p_value, other.p_holm))
         cells.append(f"{unit * other.difference:+.{2 if unit == 100 else 3}f} ({p})")
     counts = " to ".join(map(str, sorted({seeds[0], seeds[-1]}))) if seeds else "-"
-    return (of.dataset, of.reading, f"{epsilon_cell(of.setting.epsilon)} of {of.epsilons}", *cells, counts)
+    return (of.dataset, of.reading, f"{epsilon_cell(of.setting.epsilon)} ({of.epsilons}{of.end})", *cells, counts)
 
 
-def _courses(lines: Sequence[Line], dataset: str, variant: str) -> Iterator[tuple[str, ...]]:
-    """Rows of how techniques depend on epsilon."""
-    test = index(lines)
-    for of in sorted(courses(lines, dataset, variant, fewest=FEWEST), key=lambda of: ORDER.index(of.name)):
+def _courses(lines: Sequence[Line], test: Index, dataset: str, found: Sequence[Course]) -> Iterator[tuple[str, ...]]:
+    """Rows of how techniques of a data set depend on epsilon."""
+    variant = main_variant(dataset)
+    for of in sorted(found, key=lambda of: ORDER.index(of.name)):
         seeds = {len(test[Setting(dataset, variant, *of.name, epsilon)]) for epsilon in of.epsilons}
         yield (
             named(lines, dataset),
             technique_name(of.name),
             ", ".join(f"{epsilon:g}" for epsilon in of.epsilons),
             _relative(test, dataset, variant, of),
-            f"{of.span:.2f}",
+            f"{of.range:.2f}",
             chance_cell(of),
             f"{of.octaves:.1f}",
             " to ".join(map(str, sorted({min(seeds), max(seeds)}))),

@@ -2,11 +2,12 @@
 
 A setting is compared with others by means over the seeds that both have; a claim about iAT is judged for each reading
 by itself, never for the best of five. It fails where the means say so. It holds where, besides, iAT is significantly
-above its controls: by a paired t test over seeds, corrected over readings and data sets.
+above its controls: by a paired t test over seeds, corrected over readings and data sets. It is significantly below
+something where a comparison is significant that is corrected over all others too: any of them would do.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ from flax_attnat.reproduction.settings import (
     figure_of,
     index,
 )
+
+Choose = Callable[[Sequence[Line], str, str], Mapping[Name, Setting]]
+"""The setting of each technique and reading, from lines, a data set and its variant."""
 
 OTHERS: tuple[Name, ...] = (
     *(("vanilla", None), ("attention_rp", None), ("attention_at", None)),
@@ -56,6 +60,7 @@ class Difference(NamedTuple):
       p_value: of a paired t test over seeds; None where there is none.
       p_holm: corrected over readings and data sets.
       seeds: that both have.
+      p_every: corrected over readings, data sets and all of the others.
     """
 
     name: str
@@ -63,13 +68,17 @@ class Difference(NamedTuple):
     p_value: float | None
     p_holm: float | None
     seeds: int
+    p_every: float | None = None
 
     @property
-    def clear(self) -> int:
-        """1: significantly above the other; -1: significantly below; 0: neither."""
-        if self.difference is None or self.p_holm is None or self.p_holm > CLEAR:
-            return 0
-        return 1 if self.difference > 0 else -1
+    def above(self) -> bool:
+        """Whether it is significantly above this one of the others, as it must be above each of some."""
+        return bool(self.difference and self.difference > 0 and self.p_holm is not None and self.p_holm <= CLEAR)
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is significant among all comparisons, any of which may be."""
+        return self.p_every is not None and self.p_every <= CLEAR
 
 
 class Judged(NamedTuple):
@@ -80,6 +89,7 @@ class Judged(NamedTuple):
       dataset: its name and mark.
       setting: the one that is best on dev.
       epsilons: of how many.
+      end: ", smallest" or ", largest" where it is that of several; else nothing.
       enough: whether these are enough to be compared.
       beaten_by: names of what the reading does not exceed, epsilon 0 among them; empty: it is the best.
       lacking: names of what it could not be compared with.
@@ -90,6 +100,7 @@ class Judged(NamedTuple):
     dataset: str
     setting: Setting
     epsilons: int
+    end: str
     enough: bool
     beaten_by: tuple[str, ...]
     lacking: tuple[str, ...]
@@ -98,12 +109,12 @@ class Judged(NamedTuple):
     @property
     def significantly_above(self) -> bool:
         """Whether it is significantly above both controls."""
-        return all(of.clear > 0 for of in self.differences if of.name in CONTROLS)
+        return all(of.above for of in self.differences if of.name in CONTROLS)
 
     @property
     def significantly_below(self) -> tuple[str, ...]:
         """Names of what it is significantly below."""
-        return tuple(of.name for of in self.differences if of.clear < 0)
+        return tuple(of.name for of in self.differences if of.significant and of.name in self.beaten_by)
 
 
 class Verdict(NamedTuple):
@@ -131,6 +142,7 @@ def judge(
     *,
     epoch: str = "best",
     least: int = LEAST_EPSILONS,
+    choose: Choose = chosen,
 ) -> list[Judged]:
     """Every reading on every data set where it was trained, against what the paper compares it with.
 
@@ -140,12 +152,13 @@ def judge(
       figure: None: F1 or accuracy; else the name of one.
       epoch: of the test figures, "best" on dev or "last"; the setting is the one that is best on dev.
       least: epsilons that a technique was trained at, to be compared.
+      choose: the settings that are compared.
     """
     test = index(lines, epoch=epoch)
     found = []
     for dataset, variant in variants.items():
-        best, counts = chosen(lines, dataset, variant), _epsilons(test, dataset, variant)
-        few = [other[0] for other in OTHERS[1:] if counts.get(other, 0) < least]
+        best, epsilons = choose(lines, dataset, variant), _epsilons(test, dataset, variant)
+        few = [other[0] for other in OTHERS[1:] if len(epsilons.get(other, [])) < least]
         settings = {other[0]: best.get(other) for other in OTHERS}
         others = settings | {ZERO: control(dataset, variant, "attention_at")}
         for reading in READINGS:
@@ -159,19 +172,27 @@ def judge(
             )
             beaten = tuple(of.name for of in differences if of.difference is not None and not of.difference > 0)
             lacking = tuple(of.name for of in differences if of.difference is None or of.name in few)
-            count = counts.get(("attention_iat", reading), 0)
-            facts = (reading, named(lines, dataset), setting, count, count >= least)
+            tried = epsilons.get(("attention_iat", reading), [])
+            end = _end(setting.epsilon, tried)
+            facts = (reading, named(lines, dataset), setting, len(tried), end, len(tried) >= least)
             found.append(Judged(*facts, beaten, lacking, differences))
     return _corrected(found)
 
 
-def _epsilons(test: Index, dataset: str, variant: str) -> dict[Name, int]:
-    """At how many epsilons, 0 apart, each technique of a data set was trained with the most seeds: what competes."""
-    seeds: dict[Name, list[int]] = {}
+def _epsilons(test: Index, dataset: str, variant: str) -> dict[Name, list[float]]:
+    """The epsilons, 0 apart, at which each technique of a data set was trained with the most seeds: what competes."""
+    seeds: dict[Name, dict[float, int]] = {}
     for of, runs in test.items():
         if (of.dataset, of.variant) == (dataset, variant) and of.epsilon:
-            seeds.setdefault((of.technique, of.reading), []).append(len(runs))
-    return {name: counts.count(max(counts)) for name, counts in seeds.items()}
+            seeds.setdefault((of.technique, of.reading), {})[of.epsilon] = len(runs)
+    return {name: [e for e, n in counts.items() if n == max(counts.values())] for name, counts in seeds.items()}
+
+
+def _end(epsilon: float | None, tried: Sequence[float]) -> str:
+    """Whether an epsilon is the smallest or the largest of several."""
+    if len(tried) < 2 or epsilon not in (min(tried), max(tried)):
+        return ""
+    return ", smallest" if epsilon == min(tried) else ", largest"
 
 
 def _difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> Difference:
@@ -186,18 +207,31 @@ def _difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line],
 
 
 def _corrected(judged: Sequence[Judged]) -> list[Judged]:
-    """The same with p values corrected over readings and data sets (Holm), for each of the others.
+    """The same with p values corrected (Holm): over readings and data sets, for each of the others and for all of them.
 
     What has not enough epsilons is not judged, and so not among them.
     """
-    columns, enough = [], [of.enough for of in judged]
-    for column in zip(*(of.differences for of in judged), strict=True):
-        p_values = [of.p_value if counts else None for of, counts in zip(column, enough, strict=True)]
-        p_holm = holm(np.array([math.nan if p_value is None else p_value for p_value in p_values]))
-        columns.append(
-            [of._replace(p_holm=None if math.isnan(p) else float(p)) for of, p in zip(column, p_holm, strict=True)]
-        )
-    return [of._replace(differences=row) for of, row in zip(judged, zip(*columns, strict=True), strict=True)]
+    if not judged:
+        return []
+    p_values = np.array(
+        [
+            [math.nan if other.p_value is None or not of.enough else other.p_value for other in of.differences]
+            for of in judged
+        ]
+    )
+    by_other = np.stack([holm(column) for column in p_values.T], axis=1)
+    every = holm(p_values.ravel()).reshape(p_values.shape)
+    found = []
+    for of, *rows in zip(judged, by_other, every, strict=True):
+        cells = [[None if math.isnan(p) else float(p) for p in row] for row in rows]
+        corrected = zip(of.differences, *cells, strict=True)
+        found.append(of._replace(differences=tuple(d._replace(p_holm=p, p_every=q) for d, p, q in corrected)))
+    return found
+
+
+def comparisons(judged: Sequence[Judged]) -> list[Difference]:
+    """What was compared and has a p value."""
+    return [other for of in judged if of.enough for other in of.differences if other.p_value is not None]
 
 
 def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
@@ -216,7 +250,7 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
         undecided = [of for of in trained if of not in lost + won]
         clear = sum(of.significantly_above for of in won)
         below = sum(bool(of.significantly_below) for of in lost)
-        so_far = tally("best on", (len(won), clear), (len(lost), below), len(undecided))
+        so_far = tally("best on", (len(won), clear), (len(lost), below), len(undecided)) + _above_vanilla(trained)
         said = [_said(of) for of in lost + undecided]
         whole = sum(not of.lacking for of in tested)
         if whole < TASKS:
@@ -243,6 +277,12 @@ def tally(what: str, won: tuple[int, int], lost: tuple[int, int], undecided: int
     said += [f"not on {bad}" + _significantly(bad, below)] if bad else []
     said += [f"undecided on {undecided}"] if undecided else []
     return "; ".join(said)
+
+
+def _above_vanilla(trained: Sequence[Judged]) -> str:
+    """On how many data sets a reading is above vanilla, the least that the claim says."""
+    beside = [difference for of in trained if (difference := of.differences[0].difference) is not None]
+    return f"; above vanilla on {sum(difference > 0 for difference in beside)}" if beside else ""
 
 
 def _significantly(count: int, clear: int) -> str:

@@ -1,5 +1,6 @@
 """Claim 3 of the paper: how much techniques depend on epsilon."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import studentized_range
 
+from flax_attnat.evaluation.significance import holm
 from flax_attnat.reproduction.cells import named, technique_name
 from flax_attnat.reproduction.claims import CLEAR, FAILS, HOLDS, OPEN, TASKS, Verdict, tally
 from flax_attnat.reproduction.settings import (
@@ -35,23 +37,25 @@ class Course(NamedTuple):
     Attributes:
       name: technique and reading.
       epsilons: where it was measured, ascending.
-      span: largest less smallest mean over seeds, in per cent.
+      range: largest less smallest mean over seeds, in per cent.
       octaves: width, in octaves, of the epsilons around the best one that are within WITHIN of it.
-      chance: the span that seeds alone would give in the mean, in per cent; NaN where that is not known.
-      p_value: with which probability they would give this span or a larger one; NaN where that is not known.
+      chance: the range that seeds alone would give in the mean, in per cent; NaN where that is not known.
+      p_value: with which probability they would give this range or a larger one; NaN where that is not known.
+      p_holm: the same, corrected over what is judged with it.
     """
 
     name: Name
     epsilons: tuple[float, ...]
-    span: float
+    range: float
     octaves: float
     chance: float = math.nan
     p_value: float = math.nan
+    p_holm: float = math.nan
 
     @property
     def clear(self) -> bool:
         """Whether the technique depends on epsilon more than seeds explain."""
-        return self.p_value <= CLEAR
+        return self.p_holm <= CLEAR
 
 
 def courses(
@@ -71,7 +75,7 @@ def courses(
     for name, points in common_curves(index(lines, epoch=epoch), dataset, variant, names, fewest).items():
         figures = _figures(list(points.values()))
         if len(points) > 1 and figures.size:
-            chance, p_value = span_by_chance(figures)
+            chance, p_value = range_by_chance(figures)
             means = dict(zip(points, figures.mean(axis=1).tolist(), strict=True))
             found.append(course(name, means)._replace(chance=chance, p_value=p_value))
     return found
@@ -87,10 +91,11 @@ def _figures(points: Sequence[Mapping[int, Line]]) -> np.ndarray:
 
 
 def course(name: Name, points: Mapping[float, float]) -> Course:
-    """The span and the width of one curve of per cents by epsilon.
+    """The range and the width of one curve of per cents by epsilon.
 
-    >>> course(("attention_at", None), {1.0: 82.25, 2.0: 82.5, 8.0: 80.0})
-    Course(name=('attention_at', None), epsilons=(1.0, 2.0, 8.0), span=2.5, octaves=1.0, chance=nan, p_value=nan)
+    >>> found = course(("attention_at", None), {1.0: 82.25, 2.0: 82.5, 8.0: 80.0})
+    >>> found.range, found.octaves
+    (2.5, 1.0)
     """
     epsilons = sorted(points)
     best = max(epsilons, key=lambda epsilon: (points[epsilon], -epsilon))
@@ -103,8 +108,8 @@ def course(name: Name, points: Mapping[float, float]) -> Course:
     return Course(name, tuple(epsilons), max(points.values()) - min(points.values()), width)
 
 
-def span_by_chance(figures: np.ndarray) -> tuple[float, float]:
-    """The span of means over seeds that seeds alone give in the mean, and how probable they make the one found.
+def range_by_chance(figures: np.ndarray) -> tuple[float, float]:
+    """The range of means over seeds that seeds alone give in the mean, and how probable they make the one found.
 
     The range of k normal means is `d_k s / sqrt(n)` in the mean, and `range / (s / sqrt(n))` follows the studentized
     range of k means and (k - 1) (n - 1) degrees of freedom, where s is the deviation that is left when each seed and
@@ -114,11 +119,11 @@ def span_by_chance(figures: np.ndarray) -> tuple[float, float]:
       figures: `[k, n]` of k epsilons and n seeds.
 
     Returns:
-      The mean span and the p value; NaN for fewer than two epsilons or seeds, or where nothing is left of s.
+      The mean range and the p value; NaN for fewer than two epsilons or seeds, or where nothing is left of s.
 
     Source: Tukey 1949.
 
-    >>> chance, p_value = span_by_chance(np.array([[1.0, 3.0], [2.0, 2.0]]))
+    >>> chance, p_value = range_by_chance(np.array([[1.0, 3.0], [2.0, 2.0]]))
     >>> print(f"{chance:.3f} {p_value:.3f}")
     0.798 1.000
     """
@@ -137,8 +142,10 @@ def span_by_chance(figures: np.ndarray) -> tuple[float, float]:
 
 
 def chance_cell(of: Course) -> str:
-    """The span by chance of a course and the p value of its own, as text."""
-    return "n/a" if math.isnan(of.chance) else f"{of.chance:.2f} (p = {of.p_value:.3f})"
+    """The range by chance of a course and the p value of its own, as text."""
+    if math.isnan(of.chance):
+        return "n/a"
+    return f"{of.chance:.2f} ({of.p_value:.3f}" + ("" if math.isnan(of.p_holm) else f"; {of.p_holm:.3f}") + ")"
 
 
 def relative_epsilons(test: Index, dataset: str, variant: str, of: Course) -> list[float]:
@@ -154,29 +161,38 @@ def relative_epsilons(test: Index, dataset: str, variant: str, of: Course) -> li
     return [] if math.isnan(norm) or norm == 0 else [epsilon / norm for epsilon in of.epsilons]
 
 
+def judged_courses(lines: Sequence[Line], variants: Mapping[str, str], epoch: str = "best") -> dict[str, list[Course]]:
+    """The courses of each data set that claim 3 is judged by, p values corrected over all of them (Holm)."""
+    found = {
+        dataset: courses(lines, dataset, variant, epoch=epoch, fewest=FEWEST) for dataset, variant in variants.items()
+    }
+    every = iter(holm(np.array([of.p_value for of in itertools.chain.from_iterable(found.values())])).tolist())
+    return {dataset: [of._replace(p_holm=next(every)) for of in of_one] for dataset, of_one in found.items()}
+
+
 def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epoch: str = "best") -> list[Verdict]:
     """Claim 3 for each reading: Attention AT and this iAT depend less on epsilon than the word techniques do.
 
-    Less, on every data set: the larger of their spans is below the smaller one of the word techniques, and the smaller
+    Less, on every data set: the larger of their ranges is below the smaller one of the word techniques, and the smaller
     of their widths is at least the larger one of theirs. A data set is judged by FEWEST epsilons or more. The claim
-    fails as soon as one data set says otherwise; to hold, the spans of the word techniques must also be significant.
+    fails as soon as one data set says otherwise; to hold, the ranges of the word techniques must also be significant.
     """
-    found = []
+    found, every = [], judged_courses(lines, variants, epoch)
     for reading in READINGS:
         names: list[Name] = [("attention_at", None), ("attention_iat", reading), ("word_at", None), ("word_iat", None)]
         said, few, lost, won = list[str](), list[str](), list[bool](), list[bool]()
         for dataset, variant in variants.items():
-            by_name = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
-            if len(by_name) < len(names):
+            by_name = {of.name: of for of in every[dataset]}
+            if not all(name in by_name and len(by_name[name].epsilons) >= FEWEST for name in names):
+                begun = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
+                if len(begun) == len(names):
+                    few.append(f"{named(lines, dataset)}: undecided, {_common(begun)} epsilons in common")
                 continue
             four = [by_name[name] for name in names]
-            if len(four[0].epsilons) < FEWEST:
-                few.append(f"{named(lines, dataset)}: undecided, {len(four[0].epsilons)} epsilons in common")
-                continue
             true, significant = _less(four[:2], four[2:])
             (won if true else lost).append(significant)
             said.append(
-                f"{named(lines, dataset)}: {', '.join(f'{technique_name(of.name)} {of.span:.2f}' for of in four)};"
+                f"{named(lines, dataset)}: {', '.join(f'{technique_name(of.name)} {of.range:.2f}' for of in four)};"
                 f" widths {', '.join(f'{of.octaves:.1f}' for of in four)} octaves"
             )
         tested, said = len(lost) + len(won), said + few
@@ -189,15 +205,20 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
     return found
 
 
-def _less(ours: Sequence[Course], words: Sequence[Course]) -> tuple[bool, bool]:
-    """Whether two techniques depend less on epsilon than two others, and whether the span that says so is significant.
+def _common(begun: Mapping[Name, Course]) -> int:
+    """How many epsilons some courses have, each the same."""
+    return len(next(iter(begun.values())).epsilons)
 
-    >>> flat, steep = (Course(("", None), (1.0, 2.0), span, 1.0, p_value=0.01) for span in (0.5, 3.0))
+
+def _less(ours: Sequence[Course], words: Sequence[Course]) -> tuple[bool, bool]:
+    """Whether two techniques depend less on epsilon than two others, and whether the range that says so is significant.
+
+    >>> flat, steep = (Course(("", None), (1.0, 2.0), range, 1.0, p_holm=0.01) for range in (0.5, 3.0))
     >>> _less([flat, flat], [steep, steep]), _less([flat, steep], [steep, steep])
     ((True, True), (False, True))
     """
-    widest, least = max(ours, key=lambda of: of.span), min(words, key=lambda of: of.span)
+    widest, least = max(ours, key=lambda of: of.range), min(words, key=lambda of: of.range)
     narrower = min(of.octaves for of in ours) < max(of.octaves for of in words)
-    if widest.span < least.span:
+    if widest.range < least.range:
         return not narrower, least.clear and not narrower
     return False, widest.clear

@@ -88,6 +88,6 @@ DIFFERENCES = (
         ),
         "here",
     ),
-    ("fastText vectors (simple English) in the paper", "the vectors that a table names"),
+    ("in the paper fastText vectors (simple English)", "the vectors that a table names"),
 )
-"""What the paper or its released code does, and what is done here."""
+"""What the released code does, or the paper where it says so, and what is done here."""

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
+from statistics import median
 
+import numpy as np
+
+from flax_attnat.evaluation.significance import paired_seeds
 from flax_attnat.reproduction.cells import (
     TITLES,
     certified,
@@ -32,7 +35,17 @@ from flax_attnat.reproduction.settings import (
     main_figure,
     main_variant,
     mean,
+    values,
 )
+
+MEANINGS = (
+    ("`span`", "`Dn (Dn^T g)`, `Dn_tk = d_tk / n_t`", "one alpha for all tokens of the text"),
+    ("`released`", "`-g_t`", "what the released code computes"),
+    ("`sentence`", "`g_t n_t^2`", "difference vectors normalised once a text"),
+    ("`sign`", "`sign(g_t)`", "alpha normalised for each token"),
+    ("`token`", "`g_t`", "the literal formula: Attention AT, computed another way"),
+)
+"""The readings, the direction of each with `n_t = ||d_t||`, and what it does."""
 
 
 def readings_section(lines: Sequence[Line]) -> Iterator[str]:
@@ -48,9 +61,13 @@ def readings_section(lines: Sequence[Line]) -> Iterator[str]:
     yield (
         "which is Attention AT: a score has one direction, where a word vector has many. The released code computes"
         " `r = -epsilon g / ||g||`, Attention AT with the sign reversed, which lowers the loss. So the reading is named"
-        " ([method.md](method.md)), and each is measured on the same seeds. Pearson and tau are of attention and"
-        " gradient importance (attention held constant), in the mean over texts; certified: accuracy that no change of"
-        " the scores by at most 0.5 takes away."
+        " ([method.md](method.md)), each trained from the same seeds; r is epsilon times the unit vector along:"
+    )
+    yield ""
+    yield from table(("reading", "direction", "in words"), MEANINGS)
+    yield (
+        "Pearson and tau are of attention and gradient importance (attention held constant), in the mean over texts;"
+        " certified: accuracy that no change of each score by at most 0.5 takes away."
     )
     yield ""
     for dataset in datasets_of(lines):
@@ -80,29 +97,58 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
     if rows:
         yield (
             "Each reading minus Attention AT at the same epsilon, in the mean over the epsilons that all readings"
-            f" of the data set below have (one with fewer than {FEWEST} is left out where another has {FEWEST}), and"
-            " in brackets at how many of them it is above. `token` is Attention AT; it differs by"
-            " rounding, which training makes large."
+            f" of the data set below have (one with fewer than {FEWEST} is left out where another has {FEWEST}):"
+            " mean ± standard deviation over seeds, and in brackets at how many epsilons it is above in the mean."
+            " `token` is Attention AT with other rounding, which training makes large: what it differs by is noise, and"
+            " so is what differs no more in another reading." + _noise(lines)
         )
         yield ""
         heads = ("data", "reading", "epsilons", "F1 or accuracy", "AUC", "Pearson", "tau", "largest weight")
         yield from table((*heads, "certified"), rows)
 
 
+def _noise(lines: Sequence[Line]) -> str:
+    """How far runs of `token` and Attention AT with the same seed and epsilon are apart; nothing without them."""
+    test = index(lines)
+    apart: dict[str, list[float]] = {}
+    for of, runs in test.items():
+        at = test.get(of._replace(technique="attention_at", reading=None), {}) if of.reading == "token" else {}
+        figure = figure_of(runs)
+        for name, key, scale in ((TITLES[figure], figure, 100), ("Pearson", "pearson_gradient", 1)):
+            pairs = [(runs[seed][key], at[seed][key]) for seed in runs.keys() & at.keys()]
+            apart.setdefault(name, []).extend(scale * abs(a - b) for a, b in pairs if None not in (a, b))
+    said = []
+    for name, found in apart.items():
+        digits = 3 if name == "Pearson" else 2
+        said += (
+            [f"{name} by {median(found):.{digits}f} in the median and {max(found):.{digits}f} at most"] if found else []
+        )
+    return f" Runs of the two with the same seed and epsilon differ in {', in '.join(said)}." if said else ""
+
+
 def _differences(pairs: Sequence[tuple[Mapping[int, Line], Mapping[int, Line]]]) -> Iterator[str]:
-    """The mean difference of each figure over pairs of settings, and in how many pairs it is positive."""
+    """The mean difference of each figure over pairs of settings, its deviation over seeds, and how many are above."""
     main = figure_of(pairs[0][0])
     figures = ("pearson_gradient", "kendall_gradient", "largest_attention")
     for figure, scale in ((main, 100), ("auc", 100), *((name, 1) for name in figures), ("certified", 100)):
-        found = [scale * (_mean(one, figure) - _mean(two, figure)) for one, two in pairs]
-        found = [value for value in found if not math.isnan(value)]
-        digits = 2 if scale == 100 else 3
-        yield f"{fmean(found):+.{digits}f} ({sum(value > 0 for value in found)})" if found else "n/a"
+        both = [[certified(runs) if figure == "certified" else runs for runs in pair] for pair in pairs]
+        key = "value" if figure == "certified" else figure
+        seeds = sorted(set.intersection(*(set(runs) for pair in both for runs in pair)))
+        found = np.array(  # [epsilons, seeds]
+            [[scale * (_value(one[seed][key]) - _value(two[seed][key])) for seed in seeds] for one, two in both]
+        ).reshape(len(both), len(seeds))
+        found = found[:, ~np.isnan(found).any(axis=0)]
+        if not found.size:
+            yield "n/a"
+            continue
+        digits, of_seeds = 2 if scale == 100 else 3, found.mean(axis=0)
+        spread = f" ± {of_seeds.std(ddof=1):.{digits}f}" if len(of_seeds) > 1 else ""
+        yield f"{of_seeds.mean():+.{digits}f}{spread} ({np.sum(found.mean(axis=1) > 0)})"
 
 
-def _mean(runs: Mapping[int, Line], figure: str) -> float:
-    """The mean of a figure over seeds, of certified accuracy too."""
-    return mean(certified(runs), "value") if figure == "certified" else mean(runs, figure)
+def _value(of: float | None) -> float:
+    """A figure; NaN where it is undefined."""
+    return math.nan if of is None else of
 
 
 def _reading_rows(lines: Sequence[Line], dataset: str) -> Iterator[tuple[str, ...]]:
@@ -144,37 +190,36 @@ def _early(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _early_verdicts(test: Index) -> Iterator[str]:
-    """Whether the early measurement's three findings are found again."""
+    """Whether the early measurement's three findings are found again, against the largest of what it measured."""
 
-    def pearson(technique: str, reading: str | None, epsilon: float | None) -> float:
-        """Of a setting; NaN where it was not trained."""
-        return mean(test.get(Setting("sst", "pretrained", technique, reading, epsilon), {}), "pearson_gradient")
+    def of(technique: str, reading: str | None, epsilon: float | None) -> Setting:
+        """A setting of the early measurement."""
+        return Setting("sst", "pretrained", technique, reading, epsilon)
 
-    def weight(technique: str, reading: str | None) -> float:
-        """Largest weight at epsilon 5."""
-        return mean(test.get(Setting("sst", "pretrained", technique, reading, 5.0), {}), "largest_attention")
-
-    vanilla, released = pearson("vanilla", None, None), [pearson("attention_iat", "released", e) for e in (1.0, 5.0)]
-    early = [(name, reading) for name, reading, epsilon in EARLY if epsilon == 1 and reading != "released"]
-    others = [value for value in (*(pearson(*of, 1.0) for of in early), vanilla) if not math.isnan(value)]
-    peaks = [weight(name, reading) for name, reading, epsilon in EARLY if epsilon == 5 and name != "attention_at"]
-    peaks = [value for value in peaks if not math.isnan(value)]
+    vanilla, one, five = of("vanilla", None, None), *(of("attention_iat", "released", e) for e in (1.0, 5.0))
+    others = [of(*name) for name in EARLY if name[2] == 1 and name[1] != "released"]
+    peaks = [of(*name) for name in EARLY if name[2] == 5 and name[0] != "attention_at"]
     findings = (
-        ("at epsilon 1 `released` correlates most", released[0], others, released[0] > max(others, default=math.nan)),
-        ("at epsilon 5 it does not exceed vanilla", released[1], [vanilla], not released[1] > vanilla),
-        (
-            "AT is the most peaked at epsilon 5",
-            weight("attention_at", None),
-            peaks,
-            weight("attention_at", None) > max(peaks, default=math.nan),
-        ),
+        ("at epsilon 1 `released` correlates most", one, [*others, vanilla], "pearson_gradient", True),
+        ("at epsilon 5 it does not exceed vanilla", five, [vanilla], "pearson_gradient", False),
+        ("AT is the most peaked at epsilon 5", of("attention_at", None, 5.0), peaks, "largest_attention", True),
     )
-    for finding, ours, beside, found in findings:
-        known = not math.isnan(ours) and beside and not any(map(math.isnan, beside))
-        said = (
-            "not tested"
-            if not known
-            else f"{'found again' if found else 'not found again'} ({ours:.3f} against at most {max(beside):.3f})"
-        )
-        yield f"- {finding}: {said}."
+    for finding, setting, beside, figure, above in findings:
+        yield f"- {finding}: {_found_again(test, setting, beside, figure, above=above)}."
     yield ""
+
+
+def _found_again(test: Index, setting: Setting, beside: Sequence[Setting], figure: str, *, above: bool) -> str:
+    """Whether a setting is above all of some, or not, with the p value against the largest of them."""
+    if not all(of in test and values(test[of], figure) for of in (setting, *beside)):
+        return "not tested"
+    largest = max(beside, key=lambda of: mean(test[of], figure))
+    ours, theirs = mean(test[setting], figure), mean(test[largest], figure)
+    found = "found again" if (ours > theirs) == above else "not found again"
+    seeds = [seed for seed in test[setting] if seed in test[largest]]
+    p_value = paired_seeds(
+        *(np.array([_value(test[of][s][figure]) for s in seeds]) for of in (setting, largest))
+    ).p_value
+    name = technique_name((largest.technique, largest.reading))
+    sure = "" if math.isnan(p_value) else f"; p = {p_value:.3f} over seeds"
+    return f"{found} by the means ({ours:.3f} against {theirs:.3f} of {name}{sure})"

@@ -82,22 +82,33 @@ def control(dataset: str, variant: str, technique: str) -> Setting:
     return Setting(dataset, variant, technique, None, 0.0)
 
 
-def chosen(lines: Sequence[Line], dataset: str, variant: str) -> dict[Name, Setting]:
-    """For each technique and reading the setting with the largest dev mean of its selection figure.
+def chosen(
+    lines: Sequence[Line], dataset: str, variant: str, figure: str | None = None, slack: float = 0.0
+) -> dict[Name, Setting]:
+    """For each technique and reading the setting with the largest mean on dev.
 
     Epsilon 0 is a control and does not compete; only the settings of a technique with the most seeds do; a tie goes to
     the smaller epsilon.
+
+    Args:
+      lines: of finished runs.
+      dataset: its name.
+      variant: the settings to choose among.
+      figure: on dev; None: the one by which epochs were selected.
+      slack: the smallest epsilon whose mean is not further than this below the largest.
     """
     settings: dict[Name, list[tuple[float, int, Setting]]] = {}
     for setting, runs in index(lines, "dev").items():
         if (setting.dataset, setting.variant) == (dataset, variant) and setting.epsilon != 0:
-            score = mean(runs, next(iter(runs.values()))["selection"])
+            score = mean(runs, figure or next(iter(runs.values()))["selection"])
             if not math.isnan(score):
                 settings.setdefault((setting.technique, setting.reading), []).append((score, len(runs), setting))
     found = {}
     for name, of in settings.items():
         most = max(seeds for _, seeds, _ in of)
-        found[name] = min((-score, setting.epsilon or 0.0, setting) for score, seeds, setting in of if seeds == most)[2]
+        enough = max(score for score, seeds, _ in of if seeds == most) - slack
+        good = (setting for score, seeds, setting in of if seeds == most and score >= enough)
+        found[name] = min(good, key=lambda setting: setting.epsilon or 0.0)
     return found
 
 

@@ -20,7 +20,7 @@ def test_what_was_trained_at_one_epsilon_is_not_judged() -> None:
     assert claims.verdicts(found, allowed=1)[0].verdict == FAILS
     few = judged({"span": 0.7}, ("sst", "imdb"), least=2)
     verdict = claims.verdicts(few, allowed=1)[0]
-    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 2 data sets; undecided on 2"
+    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 2 data sets; undecided on 2; above vanilla on 0"
     assert verdict.reason.startswith("sst: undecided, trained at 1 epsilon; imdb: undecided, trained at 1 epsilon; 10")
     assert all(other.p_holm is None for of in few for other in of.differences)
     names = [f"set{number}" for number in range(10)]
@@ -43,6 +43,18 @@ def test_a_tie_goes_to_the_smaller_epsilon() -> None:
         line for e in (5.0, 1.0) for line in lines_of("sst", "attention_at", None, e, dev=[0.8, 0.8], test=[0.8, 0.8])
     ]
     assert settings.chosen(lines, "sst", "pretrained")[("attention_at", None)].epsilon == 1.0
+
+
+def test_the_setting_is_chosen_by_another_figure_or_as_small_as_is_good_enough() -> None:
+    lines = [
+        line | {"f1": value}
+        for epsilon, auc, value in ((0.5, 0.80, 0.7), (1.0, 0.84, 0.6), (5.0, 0.85, 0.5))
+        for line in lines_of("sst", "attention_at", None, epsilon, dev=[auc] * 2, test=[0.9, 0.9])
+    ]
+    name = ("attention_at", None)
+    assert settings.chosen(lines, "sst", "pretrained")[name].epsilon == 5
+    assert settings.chosen(lines, "sst", "pretrained", "f1")[name].epsilon == 0.5
+    assert settings.chosen(lines, "sst", "pretrained", slack=0.02)[name].epsilon == 1
 
 
 def judged(readings: dict[str, float], datasets=("sst",), others: float = 0.80, noise: float = 0.01, least: int = 1):
@@ -69,7 +81,7 @@ def test_each_reading_is_judged_by_itself() -> None:
     assert span.verdict == OPEN and span.so_far.startswith("best on 2 of 2 data sets, significantly on")
     released = by_reading["released"]
     assert released.verdict == FAILS
-    assert released.so_far == "best on 0 of 2 data sets; not on 2, significantly on 0"
+    assert released.so_far == "best on 0 of 2 data sets; not on 2, significantly on 0; above vanilla on 0"
     assert by_reading["sign"].verdict == OPEN and "10 of 10 data sets were not tested" in by_reading["sign"].reason
 
 
@@ -89,7 +101,7 @@ def test_a_claim_does_not_hold_that_is_true_of_the_means_by_chance() -> None:
     names = [f"set{number}" for number in range(10)]
     verdict = claims.verdicts(judged({"span": 0.81}, names), allowed=1)[0]
     assert verdict.verdict == FAILS
-    assert verdict.so_far == "best on 10 of 10 data sets, significantly on 0"
+    assert verdict.so_far == "best on 10 of 10 data sets, significantly on 0; above vanilla on 10"
 
 
 def test_what_is_significantly_below_another_is_named() -> None:
@@ -106,7 +118,7 @@ def test_what_could_not_be_compared_with_everything_is_neither_won_nor_lost() ->
         *lines_of("sst", "vanilla", None, None, dev=[0.8] * 2, test=[0.7, 0.75]),
     ]
     verdict = claims.verdicts(claims.judge(lines, {"sst": "pretrained"}, least=1), allowed=0)[0]
-    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 1 data set; undecided on 1"
+    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 1 data set; undecided on 1; above vanilla on 1"
     assert verdict.reason == (
         "sst: undecided, without attention_rp, attention_at, word_at, word_iat, epsilon 0;"
         " 10 of 10 data sets were not tested against everything"
@@ -152,10 +164,23 @@ def test_controls_are_compared_over_common_seeds_and_corrected_over_readings_and
     np.testing.assert_allclose([of.differences[-1].p_holm for of in found], expected)
 
 
+def test_below_any_of_the_others_is_corrected_over_all_of_them() -> None:
+    """Holm over every comparison in hand; above a control it need not be, for all controls must agree."""
+    found = judged({"span": 0.85, "released": 0.70, "sign": 0.9}, ("sst", "imdb"))
+    raw = [other.p_value for of in found for other in of.differences]
+    every = [other.p_every for of in found for other in of.differences]
+    least = min(raw)
+    assert min(every) == pytest.approx(len(raw) * least)
+    assert all(q >= p for of in found for p, q in ((other.p_holm, other.p_every) for other in of.differences))
+    alone = claims.Difference("vanilla", -1.0, 0.004, 0.03, 3, 0.2)
+    assert not alone.significant and not alone.above
+    assert alone._replace(p_every=0.04).significant and alone._replace(difference=1.0).above
+
+
 def test_a_missing_control_is_said_and_no_figure_is_made_up() -> None:
     lines = lines_of("sst", "attention_iat", "span", 1.0, dev=[0.8] * 2, test=[0.8] * 2)
     (one,) = claims.judge(lines, {"sst": "pretrained"})
-    assert all(of == (of.name, None, None, None, 0) for of in one.differences)
+    assert all(of == (of.name, None, None, None, 0, None) for of in one.differences)
     assert set(one.lacking) == {name for name, _ in ALL} | {"epsilon 0"}
     assert claims.verdicts([one], allowed=0)[0].verdict == OPEN
 
@@ -174,17 +199,17 @@ def test_frozen_runs_are_counted(tmp_path) -> None:
     assert "- 1 runs whose loss or gradient was not finite" in (tmp_path / "out.md").read_text()
 
 
-def test_the_span_by_chance_is_that_of_drawn_figures() -> None:
+def test_the_range_by_chance_is_that_of_drawn_figures() -> None:
     """Four epsilons that are alike and seeds that differ much: the mean of many draws."""
     rng = np.random.default_rng(0)
     draws = 80 + 5 * rng.standard_normal((4000, 1, 3)) + rng.standard_normal((4000, 4, 3))
     spans = np.ptp(draws.mean(axis=2), axis=1)
-    found, p_values = np.transpose([courses.span_by_chance(draw) for draw in draws[:400]])
+    found, p_values = np.transpose([courses.range_by_chance(draw) for draw in draws[:400]])
     # A deviation of six degrees of freedom is 0.959 of the true one in the mean.
     assert np.mean(found) / 0.959 == pytest.approx(spans.mean(), rel=0.03)
     assert np.mean(p_values <= 0.05) == pytest.approx(0.05, abs=0.03)
-    assert np.isnan(courses.span_by_chance(draws[0, :, :1])).all()
-    assert np.isnan(courses.span_by_chance(np.ones((4, 3)))).all()
+    assert np.isnan(courses.range_by_chance(draws[0, :, :1])).all()
+    assert np.isnan(courses.range_by_chance(np.ones((4, 3)))).all()
 
 
 @pytest.mark.parametrize(
@@ -197,7 +222,7 @@ def test_the_span_by_chance_is_that_of_drawn_figures() -> None:
 )
 def test_the_course_of_a_technique(points, span, octaves) -> None:
     found = courses.course(("word_at", None), points)
-    assert found.span == pytest.approx(span) and found.octaves == pytest.approx(octaves)
+    assert found.range == pytest.approx(span) and found.octaves == pytest.approx(octaves)
 
 
 def curve(name, reading, means, dataset="sst"):
@@ -300,7 +325,7 @@ def test_the_span_is_of_the_seeds_that_all_epsilons_have() -> None:
         *lines_of("sst", "word_at", None, 2.0, dev=[0.8] * 2, test=[0.79, 0.81]),
     ]
     (one,) = courses.courses(lines, "sst", "pretrained")
-    assert one.span == pytest.approx(1.0)
+    assert one.range == pytest.approx(1.0)
 
 
 def test_what_has_fewer_seeds_does_not_compete_and_is_not_counted() -> None:

@@ -1,16 +1,19 @@
 """The document follows from the lines alone, says what each figure rests on, and shows no text as markup."""
 
 import itertools
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from etils import epath
 
 from configs.reproduction import Part
 from flax_attnat.reporting.results import ResultsError
-from flax_attnat.reproduction.document import summary, write_document
+from flax_attnat.reproduction.document import write_document
 from flax_attnat.reproduction.records import part_name, read_records, write_record
+from flax_attnat.reproduction.summary import summary
 from tests.reproduction.made import lines_of
 
 GRID = [
@@ -70,8 +73,9 @@ def test_runs_that_were_still_rising_are_counted(tmp_path) -> None:
         if line["technique"] in ("vanilla", "attention_rp"):
             line["best_epoch"] = 8
     text = written(lines, epath.Path(tmp_path))
-    assert "The last epoch is the best in 9 of 42 runs of all epsilons; more epochs might be better for these." in text
-    assert "is the best in 0 of 42 runs of all epsilons.\n" in written(made(), epath.Path(tmp_path) / "other")
+    assert "Of 42 runs of all epsilons 0 are best after one" in text
+    assert "the last epoch is the best in 9; more epochs might be better for these. Seconds" in text
+    assert "the last epoch is the best in 0. Seconds" in written(made(), epath.Path(tmp_path) / "other")
 
 
 def test_a_technique_with_few_epsilons_shortens_no_table(tmp_path) -> None:
@@ -91,12 +95,13 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
     assert len(said) <= 5
     assert said[0] == "42 runs on sst; 9 of ten data sets not tested."
     assert said[1].endswith(
-        "Not tested on enough data sets for span, released (best on 0 of 1 data set; not on 1, significantly on 0);"
-        " not tested for sentence, sign, token."
+        "Not tested on enough data sets for span, released (best on 0 of 1 data set; not on 1, significantly on 0;"
+        " above vanilla on 1); not tested for sentence, sign, token."
     ), "word_at at 5 is above"
     assert said[4].endswith(
-        "word_at at epsilon 0): sst F1 word_at 83.17 (vanilla 80.17, epsilon 0 81.17), Pearson word_at 0.416"
-        " (vanilla 0.401, epsilon 0 0.406)."
+        "word_at at epsilon 0): sst F1 word_at 83.17 (vanilla 80.17, epsilon 0 81.17; without normalised words"
+        " attention_iat (span) 82.17), Pearson word_at 0.416 (vanilla 0.401, epsilon 0 0.406; without normalised words"
+        " attention_iat (span) 0.411)."
     ), "0.78 + 5 / 100; its Pearson is made half of it"
     alone = [line for line in made() if line["technique"] == "vanilla"]
     assert len(summary(alone)) == 4, "nothing is beside it"
@@ -108,7 +113,7 @@ def test_normalised_words_without_a_perturbation_are_told_apart_from_word_at(tmp
     alone = lines_of("sst", "word_at", None, 0.0, dev=[0.99] * 3, test=[0.82, 0.83, 0.825])
     lines = [*made(), *alone]
     assert (
-        "word_at 83.17 (vanilla 80.17, epsilon 0 81.17, normalised words 82.50), Pearson word_at 0.416 (vanilla"
+        "word_at 83.17 (vanilla 80.17, epsilon 0 81.17, normalised words 82.50; without normalised words attention_iat"
         in summary(lines)[4]
     )
     text = written(lines, epath.Path(tmp_path))
@@ -192,9 +197,24 @@ def test_each_reading_is_set_against_attention_at_over_all_settings(tmp_path) ->
         lines += lines_of("sst", "attention_iat", reading, epsilon, dev=values, test=values)
     text = written(lines, epath.Path(tmp_path))
     assert [row for row in text.splitlines() if row.startswith(("| sst | span | 1, 5", "| sst | sign | 1, 5"))] == [
-        "| sst | span | 1, 5 | +1.00 (2) | +1.00 (2) | +0.005 (2) | +0.003 (2) | +0.000 (0) | +0.00 (0) |",
-        "| sst | sign | 1, 5 | +2.00 (1) | +2.00 (1) | +0.010 (1) | +0.007 (1) | +0.000 (0) | +0.00 (0) |",
+        f"| sst | {reading} | 1, 5 | {f1} ± 0.00 ({n}) | {f1} ± 0.00 ({n}) | {pearson} ± 0.000 ({n})"
+        f" | {tau} ± 0.000 ({n}) | +0.000 ± 0.000 (0) | +0.00 ± 0.00 (0) |"
+        for reading, f1, pearson, tau, n in (
+            ("span", "+1.00", "+0.005", "+0.003", 2),
+            ("sign", "+2.00", "+0.010", "+0.007", 1),
+        )
     ]
+
+
+def test_token_says_how_much_is_noise(tmp_path) -> None:
+    """It is Attention AT: what the two differ by, at the same seed and epsilon, in the median and at most."""
+    lines = made()
+    for epsilon, apart in ((1.0, 0.02), (5.0, 0.04)):
+        figures = [0.81 + apart, 0.82 - apart, 0.805]
+        lines += lines_of("sst", "attention_iat", "token", epsilon, dev=figures, test=figures)
+    text = written(lines, epath.Path(tmp_path))
+    noise = "differ in F1 by 2.00 in the median and 4.00 at most, in Pearson by 0.010 in the median and 0.020 at most."
+    assert noise in text and "Runs of the two" not in written(made(), epath.Path(tmp_path) / "other")
 
 
 def test_every_claim_is_judged_otherwise_too(tmp_path) -> None:
@@ -205,10 +225,25 @@ def test_every_claim_is_judged_otherwise_too(tmp_path) -> None:
     ]
     text = written(lines, epath.Path(tmp_path)).split("## How far")[1]
     rows = [row for row in text.splitlines() if row.startswith(("| 1 |", "| 2 |", "| 3 |"))]
-    assert len(rows) == 12
+    assert len(rows) == 16
     assert rows[0].startswith("| 1 | as above | not tested (0, 1, 0) |")
     assert rows[1].startswith("| 1 | last epoch | not tested (1, 0, 0) |")
-    assert rows[2].startswith("| 1 | random vectors | not tested |")
+    assert rows[2].startswith("| 1 | epsilon by dev F1 | not tested (0, 1, 0) |")
+    assert rows[4].startswith("| 1 | random vectors | not tested |")
+
+
+def test_the_claims_say_what_their_seeds_can_show(tmp_path) -> None:
+    """Differences that vary over seeds alike: from their spread, and the t that two degrees of freedom ask for."""
+    lines = [line for line in made() if line["technique"] != "attention_iat"]
+    for epsilon in (1.0, 5.0):
+        figures = [0.82 - epsilon / 1000, 0.82, 0.83]
+        lines += lines_of("sst", "attention_iat", "span", epsilon, dev=figures, test=figures)
+    text = written(lines, epath.Path(tmp_path)).split("## Claim 1")[1].split("## Claim 2")[0]
+    assert "| sst | span | 1 (2, smallest) |" in text
+    differences = np.array([0.819, 0.82, 0.83]) - np.array([0.80, 0.81, 0.795])
+    needed = 100 * differences.std(ddof=1) / math.sqrt(3) * 4.303  # the tabulated quantile of p = 0.05, two-sided
+    assert f"is significant from {needed:.2f} on sst" in text
+    assert re.search(r"Of 6 comparisons \d are significant when corrected within their column, \d when", text)
 
 
 def test_a_line_that_lacks_a_field_is_named(tmp_path) -> None:
