@@ -267,27 +267,23 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
 
 
 def tally(what: str, won: tuple[int, int], lost: tuple[int, int], undecided: int = 0) -> str:
-    """On how many data sets something is so and on how many not, each with how many of them significantly.
+    """On how many data sets something is so, each with how many of them significantly, and on how many undecided.
 
     >>> tally("best on", (1, 0), (2, 1), 3)
-    'best on 1 of 6 data sets, significantly on 0; not on 2, significantly on 1; undecided on 3'
+    'best on 1 of 6 data sets (significantly on 0), undecided on 3, significantly not so on 1'
     """
-    (good, clear), (bad, below), every = won, lost, won[0] + lost[0] + undecided
-    said = [f"{what} {good} of {every} data set{'' if every == 1 else 's'}" + _significantly(good, clear)]
-    said += [f"not on {bad}" + _significantly(bad, below)] if bad else []
+    (good, clear), below, every = won, lost[1], won[0] + lost[0] + undecided
+    said = [f"{what} {good} of {every} data set{'' if every == 1 else 's'}"]
+    said[0] += f" (significantly on {clear})" if good else ""
     said += [f"undecided on {undecided}"] if undecided else []
-    return "; ".join(said)
+    said += [f"significantly not so on {below}"] if below else []
+    return ", ".join(said)
 
 
 def _above_vanilla(trained: Sequence[Judged]) -> str:
     """On how many data sets a reading is above vanilla, the least that the claim says."""
     beside = [difference for of in trained if (difference := of.differences[0].difference) is not None]
-    return f"; above vanilla on {sum(difference > 0 for difference in beside)}" if beside else ""
-
-
-def _significantly(count: int, clear: int) -> str:
-    """How many of some are significant."""
-    return f", significantly on {clear}" if count else ""
+    return f", above vanilla on {sum(difference > 0 for difference in beside)}" if beside else ""
 
 
 def _said(of: Judged) -> str:

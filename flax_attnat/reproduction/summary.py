@@ -40,10 +40,11 @@ def summary(lines: Sequence[Line]) -> list[str]:
     ]
     compared = {number: _compared(lines, figure) for number, figure in ((1, None), (2, "pearson_gradient"))}
     for number, (claim, judged) in enumerate(judged_claims(lines), 1):
-        named_by: dict[tuple[str, str], list[str]] = {}
-        for of in sorted(judged, key=lambda of: (FAILS, HOLDS, OPEN).index(of.verdict)):
-            named_by.setdefault((of.verdict, of.so_far), []).append(of.reading)
-        parts = [_part(verdict, so_far, names) for (verdict, so_far), names in named_by.items()]
+        parts = [
+            _part(verdict, [of for of in judged if of.verdict == verdict])
+            for verdict in (FAILS, HOLDS, OPEN)
+            if any(of.verdict == verdict for of in judged)
+        ]
         found.append(f"{number}. {claim} {_capital('; '.join(parts))}.{compared.get(number, '')}")
     if largest := [said for dataset in tested if (said := _largest(lines, dataset))]:
         found.append(
@@ -93,11 +94,14 @@ def _largest(lines: Sequence[Line], dataset: str) -> str:
     return f"{named(lines, dataset)} {', '.join(said)}" if said else ""
 
 
-def _part(verdict: str, so_far: str, readings: Sequence[str]) -> str:
-    """What is said of some readings."""
-    of = f"for {', '.join(readings)}"
-    enough = "on enough data sets " if so_far and verdict == OPEN else ""
-    return f"{verdict} {enough}{of}" + (f" ({so_far})" if so_far else "")
+def _part(verdict: str, judged: Sequence[Verdict]) -> str:
+    """What is said of the readings that have one verdict: those together that have the same figures."""
+    named_by: dict[str, list[str]] = {}
+    for of in judged:
+        named_by.setdefault(of.so_far, []).append(of.reading)
+    said = [", ".join(names) + (f" ({so_far})" if so_far else "") for so_far, names in named_by.items()]
+    enough = " on enough data sets" if verdict == OPEN and any(named_by) else ""
+    return f"{verdict}{enough} for {' and for '.join(said)}"
 
 
 def judged_claims(lines: Sequence[Line]) -> list[tuple[str, list[Verdict]]]:

@@ -95,8 +95,8 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
     assert len(said) <= 5
     assert said[0] == "42 runs on sst; 9 of ten data sets not tested."
     assert said[1].endswith(
-        "Not tested on enough data sets for span, released (best on 0 of 1 data set; not on 1, significantly on 0;"
-        " above vanilla on 1); not tested for sentence, sign, token."
+        "Not tested on enough data sets for span, released (best on 0 of 1 data set, above vanilla on 1) and for"
+        " sentence, sign, token."
     ), "word_at at 5 is above"
     assert said[4].endswith(
         "word_at at epsilon 0): sst F1 word_at 83.17 (vanilla 80.17, epsilon 0 81.17; without normalised words"
