@@ -270,11 +270,11 @@ def tally(what: str, won: tuple[int, int], lost: tuple[int, int], undecided: int
     """On how many data sets something is so, each with how many of them significantly, and on how many undecided.
 
     >>> tally("best on", (1, 0), (2, 1), 3)
-    'best on 1 of 6 data sets (significantly on 0), undecided on 3, significantly not so on 1'
+    'best on 1 of 6 data sets, significantly on 0, undecided on 3, significantly not so on 1'
     """
     (good, clear), below, every = won, lost[1], won[0] + lost[0] + undecided
     said = [f"{what} {good} of {every} data set{'' if every == 1 else 's'}"]
-    said[0] += f" (significantly on {clear})" if good else ""
+    said[0] += f", significantly on {clear}" if good else ""
     said += [f"undecided on {undecided}"] if undecided else []
     said += [f"significantly not so on {below}"] if below else []
     return ", ".join(said)

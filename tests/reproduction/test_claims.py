@@ -78,7 +78,7 @@ def test_each_reading_is_judged_by_itself() -> None:
     found = claims.verdicts(judged({"span": 0.85, "released": 0.75}, ("sst", "imdb")), allowed=1)
     by_reading = {of.reading: of for of in found}
     span = by_reading["span"]
-    assert span.verdict == OPEN and span.so_far.startswith("best on 2 of 2 data sets (significantly on")
+    assert span.verdict == OPEN and span.so_far.startswith("best on 2 of 2 data sets, significantly on")
     released = by_reading["released"]
     assert released.verdict == FAILS
     assert released.so_far == "best on 0 of 2 data sets, above vanilla on 0"
@@ -101,7 +101,7 @@ def test_a_claim_does_not_hold_that_is_true_of_the_means_by_chance() -> None:
     names = [f"set{number}" for number in range(10)]
     verdict = claims.verdicts(judged({"span": 0.81}, names), allowed=1)[0]
     assert verdict.verdict == FAILS
-    assert verdict.so_far == "best on 10 of 10 data sets (significantly on 0), above vanilla on 10"
+    assert verdict.so_far == "best on 10 of 10 data sets, significantly on 0, above vanilla on 10"
 
 
 def test_what_is_significantly_below_another_is_named() -> None:
@@ -241,7 +241,7 @@ def test_claim_three_compares_the_flattest_word_technique_with_the_steepest_of_a
     assert verdict["span"].verdict == OPEN and verdict["span"].reason.startswith(
         "sst: attention_at 1.00, attention_iat (span) 1.00, word_at 20.00, word_iat 5.00; widths 1.0, 0.0, 0.0, 0.0"
     )
-    assert verdict["span"].so_far == "true on 1 of 1 data set (significantly on 0)", "one seed says nothing of chance"
+    assert verdict["span"].so_far == "true on 1 of 1 data set, significantly on 0", "one seed says nothing of chance"
     assert verdict["released"].reason == "10 of 10 data sets were not tested" and verdict["released"].so_far == ""
     steep = [
         *curve("attention_at", None, (0.8, 0.7, 0.79, 0.79)),
@@ -278,8 +278,8 @@ def test_a_technique_that_was_begun_does_not_shorten_the_curves_of_others() -> N
 @pytest.mark.parametrize(
     ("ours", "words", "noise", "said"),
     [
-        ((0.80, 0.801, 0.80, 0.80), (0.8, 0.7, 0.6, 0.5), 0.001, "true on 10 of 10 data sets (significantly on 10)"),
-        ((0.80, 0.801, 0.80, 0.80), (0.8, 0.7, 0.6, 0.5), 0.2, "true on 10 of 10 data sets (significantly on 0)"),
+        ((0.80, 0.801, 0.80, 0.80), (0.8, 0.7, 0.6, 0.5), 0.001, "true on 10 of 10 data sets, significantly on 10"),
+        ((0.80, 0.801, 0.80, 0.80), (0.8, 0.7, 0.6, 0.5), 0.2, "true on 10 of 10 data sets, significantly on 0"),
         (
             (0.8, 0.7, 0.6, 0.5),
             (0.80, 0.801, 0.80, 0.80),
@@ -316,7 +316,7 @@ def test_claim_three_is_significant_where_seeds_do_not_explain_the_span(ours, wo
             lines += lines_of(dataset, name, reading, epsilon, dev=[0.8] * 3, test=values)
     verdict = courses.sensitivity_verdicts(lines, dict.fromkeys(names, "pretrained"))[0]
     assert verdict.so_far == said
-    assert (verdict.verdict == HOLDS) == said.endswith("(significantly on 10)")
+    assert (verdict.verdict == HOLDS) == said.endswith("10 of 10 data sets, significantly on 10")
 
 
 def test_the_span_is_of_the_seeds_that_all_epsilons_have() -> None:
