@@ -91,15 +91,16 @@ def _main_figures(runs: Mapping[int, Line]) -> tuple[str, ...]:
 
 
 def _still_rising(test: Index, dataset: str, variant: str) -> Iterator[str]:
-    """How many runs are best in their last epoch, and might be better after another."""
+    """How many runs are best so early that perturbations hardly trained them, and how many in their last epoch."""
     runs = [line for of, seeds in test.items() if of[:2] == (dataset, variant) for line in seeds.values()]
     last = sum(line["best_epoch"] == line["epochs"] for line in runs)
     early = sum(line["best_epoch"] <= 2 for line in runs)
+    few = ", and so were trained by few perturbations" if early else ""
     then = "; more epochs might be better for these" if last else ""
     yield (
-        f"Of {len(runs)} runs of all epsilons {early} are best after one or two epochs, and so were trained by few"
-        f" perturbations; the last epoch is the best in {last}{then}. Seconds are a run's share of what trained at"
-        " once, on a machine that may have had other work: rows are not to be compared by them."
+        f"Of {len(runs)} runs of all epsilons {early} are best after one or two epochs{few}; the last epoch is the best"
+        f" in {last}{then}. Seconds are a run's share of what trained at once, on a machine that may have had other"
+        " work: rows are not to be compared by them."
     )
     yield ""
 
