@@ -32,7 +32,7 @@ COMPARED = (
     " means; to hold, it must also be significantly above its controls. Epsilon: the one that is best on dev; in"
     " brackets how many were tried, and whether it is the smallest or largest of them, so that a better one may"
     " lie beyond. Where techniques were trained at different numbers of epsilons, more to choose from is a small"
-    " advantage. The abstract names no controls: random perturbation and epsilon 0 as such are ours."
+    " advantage. That it must be significantly above random perturbation and epsilon 0 is a condition of ours."
 )
 """How the table of claims 1 and 2 is read."""
 
@@ -57,7 +57,7 @@ def _dependence(lines: Sequence[Line], variants: Mapping[str, str]) -> Iterator[
         f" over the {FEWEST} or more epsilons that all below have. It fails by one data set where it is not so; to"
         " hold, the ranges of the word techniques must also be significant on all ten. Significant: the range that"
         f" decides has a corrected p of at most {CLEAR}; a loss by the widths alone is not. Epsilons are the same"
-        " numbers for all; relative to what they perturb, those of the words are smaller (see `relative`)."
+        " numbers for all; relative to what each technique perturbs they differ (see `relative`)."
     )
     yield ""
     yield (

@@ -82,7 +82,7 @@ def _differences() -> Iterator[str]:
     yield "## Differences from the paper and from the released code"
     yield ""
     rows = [
-        ("paper" if theirs.startswith("in the paper") else "released code", theirs, here)
+        ("paper" if theirs.startswith("in the paper") else "released code", theirs.removeprefix("in the paper "), here)
         for theirs, here in DIFFERENCES
     ]
     yield from table(("whose", "there", "here"), rows)
