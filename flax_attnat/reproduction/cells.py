@@ -86,23 +86,34 @@ def named(lines: Sequence[Line], dataset: str) -> str:
     return f"{dataset} ({mark})" if mark else dataset
 
 
-def described(lines: Sequence[Line], dataset: str, variant: str | None = None) -> str:
-    """What the figures of a data set depend on; of its main variant, where none is named."""
-    variant = variant or main_variant(dataset)
+def facts_of(lines: Sequence[Line], dataset: str, variant: str) -> dict[str, str]:
+    """What the figures of a data set in one variant depend on, by title."""
     of = [line for line in lines if (line["dataset"], line["variant"], line["epoch"]) == (dataset, variant, "best")]
     first = of[0]
     sizes = {line["split"]: line["n"] for line in of}
+    runs = [line for line in of if line["split"] == "dev"]
     vectors = (
         f"vectors {first['vectors']} ({first['vectors_found']:,} of {first['vocabulary'] - 2:,} words)"
         if first["vectors"]
         else "random vectors"
     )
-    hours = sum(line["seconds"] / line["population"] for line in of if line["split"] == "dev") / 3600
-    devices = ", ".join(sorted({f"{line['device']} (jax {line['jax']})" for line in of}))
-    seeds = ", ".join(map(str, sorted({line["seed"] for line in of})))
+    return {
+        "data": first["mark"] or "official",
+        "texts": f"{first['train_n']:,} / {sizes['dev']:,} / {sizes['test']:,}",
+        "seeds": ", ".join(map(str, sorted({line["seed"] for line in of}))),
+        "vectors": vectors,
+        "attention": first["attention"],
+        "epochs": str(first["epochs"]),
+        "runs": str(len(runs)),
+        "hours": f"{sum(line['seconds'] / line['population'] for line in runs) / 3600:.1f}",
+        "device": ", ".join(sorted({f"{line['device']} (jax {line['jax']})" for line in of})),
+    }
+
+
+def described(lines: Sequence[Line], dataset: str, variant: str | None = None) -> str:
+    """What the figures of a data set depend on; of its main variant, where none is named."""
+    of = facts_of(lines, dataset, variant or main_variant(dataset))
     return (
-        f"{dataset}: {first['mark'] or 'official'} data,"
-        f" {first['train_n']:,} / {sizes['dev']:,} / {sizes['test']:,} texts (train / dev / test),"
-        f" seeds {seeds}, {vectors}, {first['attention']} attention, {first['epochs']} epochs;"
-        f" {hours:.1f} hours of training on {devices}"
+        f"{dataset}: {of['data']} data, {of['texts']} texts (train / dev / test), seeds {of['seeds']}, {of['vectors']},"
+        f" {of['attention']} attention, {of['epochs']} epochs; {of['hours']} hours of training on {of['device']}"
     )

@@ -1,5 +1,6 @@
 """The section of the document on how far figures depend on choices that are not the paper's."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -15,8 +16,8 @@ from flax_attnat.reproduction.cells import (
     table,
     technique_name,
 )
-from flax_attnat.reproduction.claims import Choose, Verdict, judge, verdicts
-from flax_attnat.reproduction.courses import courses, relative_epsilons, sensitivity_verdicts
+from flax_attnat.reproduction.claims import OTHERS, Choose, Verdict, judge, verdicts
+from flax_attnat.reproduction.courses import Course, relative_epsilons, sensitivity_verdicts
 from flax_attnat.reproduction.dataset_tables import CONTROL_TITLES
 from flax_attnat.reproduction.settings import (
     ORDER,
@@ -27,6 +28,7 @@ from flax_attnat.reproduction.settings import (
     Setting,
     chosen,
     control,
+    curves_of,
     datasets_of,
     figure_of,
     index,
@@ -43,6 +45,9 @@ KINDS = {
 }
 """Kinds of gradient importance, as the lines name them, and their titles."""
 
+AS_ABOVE = "as above"
+"""The choice that the claims are judged by."""
+
 VARIANTS = {"random": "random vectors", "scaled_dot": "scaled dot-product attention"}
 """Variants beside the main one, and their titles."""
 
@@ -55,6 +60,9 @@ def _by_main_figure(lines: Sequence[Line], dataset: str, variant: str) -> dict[N
     """The settings that are best on dev by F1, or by accuracy of more classes."""
     return chosen(lines, dataset, variant, main_figure(lines, dataset))
 
+
+NO_WORDS: tuple[Name, ...] = tuple(name for name in OTHERS if not name[0].startswith("word_"))
+"""What is compared with without the techniques that normalise word vectors."""
 
 CHOOSING: dict[str, Choose] = {
     "epsilon by dev F1": _by_main_figure,
@@ -81,40 +89,63 @@ def _verdicts(lines: Sequence[Line]) -> Iterator[str]:
     """Every claim judged otherwise."""
     main = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     pearson = "pearson_gradient"
-    judged = [
-        ("1", "as above", verdicts(judge(lines, main), 1)),
-        ("1", "last epoch", verdicts(judge(lines, main, epoch="last"), 1)),
-        *(("1", title, verdicts(judge(lines, main, choose=choose), 1)) for title, choose in CHOOSING.items()),
-        ("2", "as above", verdicts(judge(lines, main, pearson), 0)),
-        ("2", "last epoch", verdicts(judge(lines, main, "pearson", epoch="last"), 0)),
-        *(("2", title, verdicts(judge(lines, main, pearson, choose=choose), 0)) for title, choose in CHOOSING.items()),
-        *(
-            ("2", title, verdicts(judge(lines, main, f"pearson_{kind}"), 0))
-            for kind, title in KINDS.items()
-            if f"pearson_{kind}" != pearson
-        ),
-    ]
+    judged = []
+    for claim, figure, at_end, allowed in (("1", None, None, 1), ("2", pearson, "pearson", 0)):
+        judged += [
+            (claim, AS_ABOVE, verdicts(judge(lines, main, figure), allowed)),
+            (claim, "without word techniques", verdicts(judge(lines, main, figure, beside=NO_WORDS), allowed)),
+            (claim, "last epoch", verdicts(judge(lines, main, at_end, epoch="last"), allowed)),
+        ]
+        for title, choose in CHOOSING.items():
+            judged.append((claim, title, verdicts(judge(lines, main, figure, choose=choose), allowed)))
+    for kind, title in KINDS.items():
+        if f"pearson_{kind}" != pearson:
+            judged.append(("2", title, verdicts(judge(lines, main, f"pearson_{kind}"), 0)))
     for variant, title in VARIANTS.items():
         others = {dataset: variant for dataset in main if main[dataset] != variant}
         for claim, figure, allowed in (("1", None, 1), ("2", pearson, 0)):
             judged.append((claim, title, verdicts(judge(lines, others, figure, least=1), allowed)))
     judged += [
-        ("3", "as above", sensitivity_verdicts(lines, main)),
+        ("3", AS_ABOVE, sensitivity_verdicts(lines, main)),
         ("3", "last epoch", sensitivity_verdicts(lines, main, epoch="last")),
     ]
     judged.sort(key=lambda row: row[0])
     yield (
-        "The claims judged otherwise: at the last epoch in place of the one that is best on dev (Pearson with attention"
-        f" held constant, one-hot); at other epsilons, the best by F1 (accuracy) on dev, or the smallest within {SLACK}"
-        " of the best on dev; by other kinds of gradient importance; with vectors that start at random, and with scaled"
-        " dot-product attention, where epsilon 0 was not trained, so that nothing can be won. In brackets the data sets"
-        " where the claim is true by the means, where it is not, and that are undecided."
+        "The claims judged otherwise: without word_at and word_iat, which normalise word vectors; at the last epoch in"
+        " place of the one that is best on dev (Pearson with attention held constant, one-hot); at other epsilons, the"
+        f" best by F1 (accuracy) on dev, or the smallest within {SLACK} of the best on dev; by other kinds of gradient"
+        " importance; with vectors that start at random, and with scaled dot-product attention, where epsilon 0 was"
+        " not trained, so that nothing can be won. In brackets the data sets where the claim is true by the means,"
+        " where it is not, and that are undecided."
     )
     yield ""
     rows = [(claim, choice, *map(_cell, found)) for claim, choice, found in judged]
     yield from table(("claim", "choice", *READINGS), rows)
+    yield from _turned(judged)
     for dataset, variant in main.items():
         yield from _relative(lines, dataset, variant)
+
+
+def _turned(judged: Sequence[tuple[str, str, Sequence[Verdict]]]) -> Iterator[str]:
+    """Where another choice makes a claim true or false of a data set that was not, by the means."""
+    main = {claim: found for claim, choice, found in judged if choice == AS_ABOVE}
+    said = []
+    for claim, choice, found in judged:
+        turned: dict[tuple[str, str], list[str]] = {}
+        for was, now in zip(main[claim], found, strict=True):
+            for dataset in now.true:
+                if dataset not in was.true:
+                    turned.setdefault(("true", dataset), []).append(now.reading)
+            for dataset in now.false:
+                if dataset not in was.false:
+                    turned.setdefault(("false", dataset), []).append(now.reading)
+        parts = [f"{truth} of {dataset} for {', '.join(names)}" for (truth, dataset), names in turned.items()]
+        said += [f"- claim {claim}, {choice}: {'; '.join(parts)}"] if parts else []
+    if said:
+        yield "What that turns, by the means:"
+        yield ""
+        yield from said
+        yield ""
 
 
 def _cell(of: Verdict) -> str:
@@ -124,20 +155,25 @@ def _cell(of: Verdict) -> str:
 
 def _relative(lines: Sequence[Line], dataset: str, variant: str) -> Iterator[str]:
     """Why claim 3 is not judged by epsilons in units of what is perturbed: how far those of the techniques overlap."""
+    test = index(lines)
+    curves = curves_of(test, dataset, variant)
     names: list[Name] = [("attention_at", None), ("word_at", None)]
-    found = {of.name: of for of in courses(lines, dataset, variant, names)}
-    if not all(name in found for name in names):
+    epsilons = [sorted(epsilon for epsilon in curves.get(name, {}) if epsilon) for name in names]
+    if not all(epsilons):
         return
-    ours, words = (relative_epsilons(index(lines), dataset, variant, found[name]) for name in names)
+    both = [Course(name, tuple(of), math.nan, math.nan) for name, of in zip(names, epsilons, strict=True)]
+    ours, words = (relative_epsilons(test, dataset, variant, of) for of in both)
     if not ours or not words:
         return
     low, high = max(ours[0], words[0]), min(ours[-1], words[-1])
-    inside = min(sum(low <= epsilon <= high for epsilon in of) for of in (ours, words))
+    inside = [sum(low <= epsilon <= high for epsilon in of) for of in (ours, words)]
+    shared = f"{inside[0]} of the former and {inside[1]} of the latter lie in the range of both"
     yield (
         f"Epsilons relative to what is perturbed, {named(lines, dataset)}: of attention_at {ours[0]:.2g} to"
-        f" {ours[-1]:.2g} of the scores, of word_at {words[0]:.2g} to {words[-1]:.2g} of the word vectors;"
-        + (f" {inside} of each lie in the range of both." if inside else " they have no range in common.")
-        + " Claim 3 is not judged by them: a share of the scores is not a share of the word vectors."
+        f" {ours[-1]:.2g} of the scores, of word_at {words[0]:.2g} to {words[-1]:.2g} of the word vectors; equal"
+        f" epsilons are {ours[0] / epsilons[0][0] / (words[0] / epsilons[1][0]):.2g} times as large for the scores,"
+        f" and {shared if low <= high else 'no epsilon lies in the range of both'}. Claim 3 is not judged by them: a"
+        " share of the scores is not a share of the word vectors."
     )
     yield ""
 

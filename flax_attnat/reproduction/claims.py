@@ -61,6 +61,7 @@ class Difference(NamedTuple):
       p_holm: corrected over readings and data sets.
       seeds: that both have.
       p_every: corrected over readings, data sets and all of the others.
+      level: mean of the other over common seeds.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Difference(NamedTuple):
     p_holm: float | None
     seeds: int
     p_every: float | None = None
+    level: float | None = None
 
     @property
     def above(self) -> bool:
@@ -94,6 +96,7 @@ class Judged(NamedTuple):
       beaten_by: names of what the reading does not exceed, epsilon 0 among them; empty: it is the best.
       lacking: names of what it could not be compared with.
       differences: from each of the others.
+      figure: that they are of.
     """
 
     reading: str
@@ -105,6 +108,7 @@ class Judged(NamedTuple):
     beaten_by: tuple[str, ...]
     lacking: tuple[str, ...]
     differences: tuple[Difference, ...]
+    figure: str
 
     @property
     def significantly_above(self) -> bool:
@@ -125,14 +129,23 @@ class Verdict(NamedTuple):
       verdict: HOLDS, FAILS or OPEN.
       reason: a sentence with the figures.
       so_far: in a few words what was found where it was tested; may be empty.
-      counts: of data sets where it is so, where it is not, and that are undecided.
+      true: data sets, with their marks, where it is so.
+      false: where it is not.
+      undecided: where it is neither, as something was not trained that it must be compared with.
     """
 
     reading: str
     verdict: str
     reason: str
     so_far: str = ""
-    counts: tuple[int, int, int] = (0, 0, 0)
+    true: tuple[str, ...] = ()
+    false: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Of data sets where it is so, where it is not, and that are undecided."""
+        return len(self.true), len(self.false), len(self.undecided)
 
 
 def judge(
@@ -143,6 +156,7 @@ def judge(
     epoch: str = "best",
     least: int = LEAST_EPSILONS,
     choose: Choose = chosen,
+    beside: Sequence[Name] = OTHERS,
 ) -> list[Judged]:
     """Every reading on every data set where it was trained, against what the paper compares it with.
 
@@ -153,13 +167,14 @@ def judge(
       epoch: of the test figures, "best" on dev or "last"; the setting is the one that is best on dev.
       least: epsilons that a technique was trained at, to be compared.
       choose: the settings that are compared.
+      beside: what is compared with, vanilla first; epsilon 0 is, besides.
     """
     test = index(lines, epoch=epoch)
     found = []
     for dataset, variant in variants.items():
         best, epsilons = choose(lines, dataset, variant), _epsilons(test, dataset, variant)
-        few = [other[0] for other in OTHERS[1:] if len(epsilons.get(other, [])) < least]
-        settings = {other[0]: best.get(other) for other in OTHERS}
+        few = [other[0] for other in beside[1:] if len(epsilons.get(other, [])) < least]
+        settings = {other[0]: best.get(other) for other in beside}
         others = settings | {ZERO: control(dataset, variant, "attention_at")}
         for reading in READINGS:
             setting = best.get(("attention_iat", reading))
@@ -168,14 +183,14 @@ def judge(
             runs = test[setting]
             name = figure or figure_of(runs)
             differences = tuple(
-                _difference(other, runs, test.get(of, {}) if of else {}, name) for other, of in others.items()
+                difference(other, runs, test.get(of, {}) if of else {}, name) for other, of in others.items()
             )
             beaten = tuple(of.name for of in differences if of.difference is not None and not of.difference > 0)
             lacking = tuple(of.name for of in differences if of.difference is None or of.name in few)
             tried = epsilons.get(("attention_iat", reading), [])
             end = _end(setting.epsilon, tried)
             facts = (reading, named(lines, dataset), setting, len(tried), end, len(tried) >= least)
-            found.append(Judged(*facts, beaten, lacking, differences))
+            found.append(Judged(*facts, beaten, lacking, differences, name))
     return _corrected(found)
 
 
@@ -195,15 +210,15 @@ def _end(epsilon: float | None, tried: Sequence[float]) -> str:
     return ", smallest" if epsilon == min(tried) else ", largest"
 
 
-def _difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> Difference:
-    """A setting against another one over their common seeds."""
+def difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> Difference:
+    """A setting against another one, called `name`, over their common seeds; p values are not corrected."""
     seeds = [seed for seed in sorted(set(runs) & set(others)) if None not in (runs[seed][figure], others[seed][figure])]
     if not seeds:
         return Difference(name, None, None, None, 0)
-    compared = paired_seeds(*(np.array([float(of[seed][figure]) for seed in seeds]) for of in (runs, others)))
-    return Difference(
-        name, compared.difference, None if math.isnan(compared.p_value) else compared.p_value, None, compared.n
-    )
+    ours, theirs = (np.array([float(of[seed][figure]) for seed in seeds]) for of in (runs, others))
+    compared = paired_seeds(ours, theirs)
+    p_value = None if math.isnan(compared.p_value) else compared.p_value
+    return Difference(name, compared.difference, p_value, None, compared.n, level=float(theirs.mean()))
 
 
 def _corrected(judged: Sequence[Judged]) -> list[Judged]:
@@ -247,11 +262,12 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
         tested = [of for of in trained if of.enough]
         lost = [of for of in tested if of.beaten_by]
         won = [of for of in tested if not of.beaten_by and not of.lacking]
-        undecided = [of for of in trained if of not in lost + won]
+        undecided = [of for of in tested if of not in lost + won]
+        begun = [of for of in trained if not of.enough]
         clear = sum(of.significantly_above for of in won)
         below = sum(bool(of.significantly_below) for of in lost)
-        so_far = tally("best on", (len(won), clear), (len(lost), below), len(undecided)) + _above_vanilla(trained)
-        said = [_said(of) for of in lost + undecided]
+        so_far = tally("best on", (len(won), clear), (len(lost), below), len(undecided)) + _above_vanilla(tested)
+        said = [_said(of) for of in lost + undecided + begun]
         whole = sum(not of.lacking for of in tested)
         if whole < TASKS:
             said.append(f"{TASKS - whole} of {TASKS} data sets were not tested against everything")
@@ -261,8 +277,8 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
             verdict = HOLDS if clear >= TASKS - allowed else FAILS
         else:
             verdict = OPEN
-        counts = (len(won), len(lost), len(undecided))
-        found.append(Verdict(reading, verdict, "; ".join(said), so_far if trained else "", counts))
+        names = (tuple(of.dataset for of in group) for group in (won, lost, undecided))
+        found.append(Verdict(reading, verdict, "; ".join(said), so_far if tested else "", *names))
     return found
 
 
@@ -280,10 +296,10 @@ def tally(what: str, won: tuple[int, int], lost: tuple[int, int], undecided: int
     return ", ".join(said)
 
 
-def _above_vanilla(trained: Sequence[Judged]) -> str:
+def _above_vanilla(tested: Sequence[Judged]) -> str:
     """On how many data sets a reading is above vanilla, the least that the claim says."""
-    beside = [difference for of in trained if (difference := of.differences[0].difference) is not None]
-    return f", above vanilla on {sum(difference > 0 for difference in beside)}" if beside else ""
+    beside = [found for of in tested if (found := of.differences[0].difference) is not None]
+    return f", above vanilla on {sum(found > 0 for found in beside)}" if beside else ""
 
 
 def _said(of: Judged) -> str:
@@ -293,4 +309,20 @@ def _said(of: Judged) -> str:
     if not of.beaten_by:
         return f"{of.dataset}: undecided, without {', '.join(of.lacking)}"
     below = f", significantly below {', '.join(of.significantly_below)}" if of.significantly_below else ""
-    return f"{of.dataset}: not above {', '.join(of.beaten_by)}{below}"
+    by = {other.name: other.difference for other in of.differences if other.difference is not None}
+    beaten = ", ".join(f"{name} ({difference_cell(by[name], of.figure)})" for name in of.beaten_by)
+    return f"{of.dataset}: not above {beaten}{below}"
+
+
+def difference_cell(value: float, figure: str) -> str:
+    """A difference of a figure as text: of a correlation as it is, of a share in per cent."""
+    return f"{value:+.3f}" if figure.startswith("pearson") else f"{100 * value:+.2f}"
+
+
+def difference_p(runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> str:
+    """A setting against another one over their common seeds, as text: the difference and its p value; else n/a."""
+    found = difference("", runs, others, figure)
+    if found.difference is None:
+        return "n/a"
+    p_value = "" if found.p_value is None else f", p {found.p_value:.3f}"
+    return f"{difference_cell(found.difference, figure)}{p_value}"

@@ -42,6 +42,7 @@ class Course(NamedTuple):
       chance: the range that seeds alone would give in the mean, in per cent; NaN where that is not known.
       p_value: with which probability they would give this range or a larger one; NaN where that is not known.
       p_holm: the same, corrected over what is judged with it.
+      without: the range without any one seed, the smallest and the largest, in per cent; NaN for fewer than three.
     """
 
     name: Name
@@ -51,6 +52,7 @@ class Course(NamedTuple):
     chance: float = math.nan
     p_value: float = math.nan
     p_holm: float = math.nan
+    without: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def clear(self) -> bool:
@@ -77,7 +79,8 @@ def courses(
         if len(points) > 1 and figures.size:
             chance, p_value = range_by_chance(figures)
             means = dict(zip(points, figures.mean(axis=1).tolist(), strict=True))
-            found.append(course(name, means)._replace(chance=chance, p_value=p_value))
+            without = _without_a_seed(figures)
+            found.append(course(name, means)._replace(chance=chance, p_value=p_value, without=without))
     return found
 
 
@@ -88,6 +91,18 @@ def _figures(points: Sequence[Mapping[int, Line]]) -> np.ndarray:
     rows = [[runs[seed][name] for seed in seeds] for runs in points]
     figures = 100 * np.array(rows, np.float64).reshape(len(points), len(seeds))
     return figures[:, ~np.isnan(figures).any(axis=0)]
+
+
+def _without_a_seed(figures: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest range of the means of figures `[k, n]` over all seeds but one; NaN for n < 3.
+
+    >>> _without_a_seed(np.array([[90.0, 91.0, 92.0], [90.0, 91.0, 50.0]]))
+    (0.0, 21.0)
+    """
+    if figures.shape[1] < 3:
+        return math.nan, math.nan
+    ranges = [float(np.ptp(np.delete(figures, seed, axis=1).mean(axis=1))) for seed in range(figures.shape[1])]
+    return min(ranges), max(ranges)
 
 
 def course(name: Name, points: Mapping[float, float]) -> Course:
@@ -180,28 +195,30 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
     found, every = [], judged_courses(lines, variants, epoch)
     for reading in READINGS:
         names: list[Name] = [("attention_at", None), ("attention_iat", reading), ("word_at", None), ("word_iat", None)]
-        said, few, lost, won = list[str](), list[str](), list[bool](), list[bool]()
+        said, few = list[str](), dict[str, str]()
+        lost, won = dict[str, bool](), dict[str, bool]()
         for dataset, variant in variants.items():
-            by_name = {of.name: of for of in every[dataset]}
+            title, by_name = named(lines, dataset), {of.name: of for of in every[dataset]}
             if not all(name in by_name and len(by_name[name].epsilons) >= FEWEST for name in names):
                 begun = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
                 if len(begun) == len(names):
-                    few.append(f"{named(lines, dataset)}: undecided, {_common(begun)} epsilons in common")
+                    few[title] = f"{title}: undecided, {_common(begun)} epsilons in common"
                 continue
             four = [by_name[name] for name in names]
             true, significant = _less(four[:2], four[2:])
-            (won if true else lost).append(significant)
+            (won if true else lost)[title] = significant
             said.append(
-                f"{named(lines, dataset)}: {', '.join(f'{technique_name(of.name)} {of.range:.2f}' for of in four)};"
+                f"{title}: {', '.join(f'{technique_name(of.name)} {of.range:.2f}' for of in four)};"
                 f" widths {', '.join(f'{of.octaves:.1f}' for of in four)} octaves"
             )
-        tested, said = len(lost) + len(won), said + few
+        tested, said = len(lost) + len(won), [*said, *few.values()]
         if tested < TASKS:
             said.append(f"{TASKS - tested} of {TASKS} data sets were not tested")
-        verdict = FAILS if lost else OPEN if tested < TASKS else HOLDS if sum(won) == TASKS else FAILS
-        counts = (len(won), len(lost), len(few))
-        so_far = tally("true on", (len(won), sum(won)), (len(lost), sum(lost)), len(few)) if any(counts) else ""
-        found.append(Verdict(reading, verdict, "; ".join(said), so_far, counts))
+        clear = sum(won.values())
+        verdict = FAILS if lost else OPEN if tested < TASKS else HOLDS if clear == TASKS else FAILS
+        below = sum(lost.values())
+        so_far = tally("true on", (len(won), clear), (len(lost), below), len(few)) if tested or few else ""
+        found.append(Verdict(reading, verdict, "; ".join(said), so_far, tuple(won), tuple(lost), tuple(few)))
     return found
 
 

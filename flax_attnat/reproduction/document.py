@@ -6,17 +6,20 @@ from etils import epath
 
 from flax_attnat.reporting.curves import draw_epsilon
 from flax_attnat.reporting.plot import save
-from flax_attnat.reproduction.cells import TITLES, mark_of, table, technique_name
+from flax_attnat.reproduction.cells import TITLES, facts_of, mark_of, table
 from flax_attnat.reproduction.choices import choices_section
 from flax_attnat.reproduction.claim_tables import claim_section
 from flax_attnat.reproduction.dataset_tables import dataset_section, drawn_lines
 from flax_attnat.reproduction.published import DIFFERENCES
 from flax_attnat.reproduction.readings import readings_section
-from flax_attnat.reproduction.settings import DATASETS, ORDER, Line, chosen, datasets_of, main_figure, main_variant
-from flax_attnat.reproduction.summary import judged_claims, summary
+from flax_attnat.reproduction.settings import DATASETS, Line, datasets_of, main_figure
+from flax_attnat.reproduction.summary import judged_claims, lacking, summary
 from flax_attnat.training.workdir import write_atomically
 
 COMMAND = "python -m launch.reproduce --budget_hours=0"
+
+HARD_TO_GET = ("cnn", "snli", "multi_nli")
+"""Data sets whose official files were not to be had."""
 
 
 def write_document(lines: Sequence[Line], folder: epath.PathLike, out: epath.PathLike) -> None:
@@ -56,8 +59,7 @@ def _document(lines: Sequence[Line], place: str) -> Iterator[str]:
         " epsilons and its number of seeds are not known to us, so the grid is ours (`configs/reproduction.py`). F1"
         " and accuracy are in per cent, means over seeds ± standard deviation (n - 1). Of each technique the epsilon is"
         " the one with the largest mean on dev of the figure that epochs are selected by (AUC of two classes, accuracy"
-        " of more); of a tie the smaller one; 0 does not compete. The marks of each section hold for its tables: data,"
-        " sizes, seeds, vectors, device."
+        " of more); of a tie the smaller one; 0 does not compete."
     )
     yield ""
     yield "## In short"
@@ -67,6 +69,7 @@ def _document(lines: Sequence[Line], place: str) -> Iterator[str]:
         if not number:
             yield ""
     yield ""
+    yield from _runs(lines)
     for number, (claim, judged) in enumerate(judged_claims(lines), 1):
         yield from claim_section(number, claim, judged, lines)
     yield from readings_section(lines)
@@ -75,6 +78,29 @@ def _document(lines: Sequence[Line], place: str) -> Iterator[str]:
     yield from choices_section(lines)
     yield from _differences()
     yield from _untested(lines)
+
+
+def _runs(lines: Sequence[Line]) -> Iterator[str]:
+    """What every figure rests on."""
+    facts = {
+        (dataset, variant): facts_of(lines, dataset, variant)
+        for dataset in datasets_of(lines)
+        for variant in dict.fromkeys(line["variant"] for line in lines if line["dataset"] == dataset)
+    }
+    if not facts:
+        return
+    yield "## What was trained"
+    yield ""
+    yield (
+        "Each figure of this page is of these runs, by its data set: the claims are judged by the first row of each,"
+        " the others are of the section on our choices."
+    )
+    yield ""
+    titles = next(iter(facts.values()))
+    rows = [(dataset, *of.values()) for (dataset, _), of in facts.items()]
+    yield from table(
+        ("data set", *("texts (train / dev / test)" if title == "texts" else title for title in titles)), rows
+    )
 
 
 def _differences() -> Iterator[str]:
@@ -94,18 +120,16 @@ def _untested(lines: Sequence[Line]) -> Iterator[str]:
     yield ""
     tested = datasets_of(lines)
     missing = [dataset for dataset in DATASETS if dataset not in tested]
-    if missing:
+    hard = [dataset for dataset in missing if dataset in HARD_TO_GET]
+    if hard:
         yield (
-            f"- Data sets: {', '.join(missing)}. CNN QA, MultiNLI and the whole of SNLI were not to be had"
-            " when this was written; the same command trains them where their raw files are."
+            f"- Data sets that were not to be had when this was written: {', '.join(hard)} (of SNLI, not all of it)."
+            " The same command trains them where their raw files are."
         )
-    lacking = []
-    for dataset in tested:
-        best = chosen(lines, dataset, main_variant(dataset))
-        if names := [technique_name(name) for name in ORDER if name not in best]:
-            lacking.append(f"{dataset}: {', '.join(names)}")
-    if lacking:
-        yield f"- Techniques without a finished run: {'; '.join(lacking)}."
+    if rest := [dataset for dataset in missing if dataset not in hard]:
+        yield f"- Data sets not trained yet, for want of computing time: {', '.join(rest)}."
+    if lacks := [f"{dataset}: {', '.join(of)}" for dataset in tested if (of := lacking(lines, dataset))]:
+        yield f"- Without a choice of epsilons so far: {'; '.join(lacks)}."
     if marks := [f"{dataset} ({mark_of(lines, dataset)})" for dataset in tested if mark_of(lines, dataset)]:
         yield f"- The whole official data of {', '.join(marks)}."
     if frozen := sum(line["frozen_step"] is not None and line["split"] == "dev" for line in lines):

@@ -6,7 +6,6 @@ from statistics import median
 
 import numpy as np
 
-from flax_attnat.evaluation.significance import paired_seeds
 from flax_attnat.reproduction.cells import (
     TITLES,
     certified,
@@ -19,6 +18,7 @@ from flax_attnat.reproduction.cells import (
     table,
     technique_name,
 )
+from flax_attnat.reproduction.claims import CLEAR, difference
 from flax_attnat.reproduction.courses import FEWEST
 from flax_attnat.reproduction.published import EARLY
 from flax_attnat.reproduction.settings import (
@@ -100,11 +100,23 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
             f" of the data set below have (one with fewer than {FEWEST} is left out where another has {FEWEST}):"
             " mean ± standard deviation over seeds, and in brackets at how many epsilons it is above in the mean."
             " `token` is Attention AT with other rounding, which training makes large: what it differs by is noise, and"
-            " so is what differs no more in another reading." + _noise(lines)
+            " a difference no larger cannot be told from noise." + _noise(lines)
         )
         yield ""
         heads = ("data", "reading", "epsilons", "F1 or accuracy", "AUC", "Pearson", "tau", "largest weight")
         yield from table((*heads, "certified"), rows)
+        yield "In short, of these data sets, by the means, each reading is above Attention AT"
+        yield ""
+        for reading in READINGS:
+            if of_one := [row for row in rows if row[1] == reading]:
+                counts = (
+                    f"in {title} on {sum(row[place].startswith('+') for row in of_one)} of"
+                    f" {sum(row[place] != 'n/a' for row in of_one)}"
+                    for title, place in (("prediction", 3), ("Pearson", 5), ("certified accuracy", 8))
+                )
+                same = " (the same method: this is noise)" if reading == "token" else ""
+                yield f"- `{reading}`: {', '.join(counts)}{same}."
+        yield ""
 
 
 def _noise(lines: Sequence[Line]) -> str:
@@ -190,7 +202,7 @@ def _early(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _early_verdicts(test: Index) -> Iterator[str]:
-    """Whether the early measurement's three findings are found again, against the largest of what it measured."""
+    """Whether the early measurement's three findings are confirmed, against the largest of what it measured."""
 
     def of(technique: str, reading: str | None, epsilon: float | None) -> Setting:
         """A setting of the early measurement."""
@@ -210,16 +222,16 @@ def _early_verdicts(test: Index) -> Iterator[str]:
 
 
 def _found_again(test: Index, setting: Setting, beside: Sequence[Setting], figure: str, *, above: bool) -> str:
-    """Whether a setting is above all of some, or not, with the p value against the largest of them."""
+    """Whether a setting is shown to be above all of some, or not to be, by a paired t test against the largest."""
     if not all(of in test and values(test[of], figure) for of in (setting, *beside)):
         return "not tested"
     largest = max(beside, key=lambda of: mean(test[of], figure))
     ours, theirs = mean(test[setting], figure), mean(test[largest], figure)
-    found = "found again" if (ours > theirs) == above else "not found again"
-    seeds = [seed for seed in test[setting] if seed in test[largest]]
-    p_value = paired_seeds(
-        *(np.array([_value(test[of][s][figure]) for s in seeds]) for of in (setting, largest))
-    ).p_value
-    name = technique_name((largest.technique, largest.reading))
-    sure = "" if math.isnan(p_value) else f"; p = {p_value:.3f} over seeds"
-    return f"{found} by the means ({ours:.3f} against {theirs:.3f} of {name}{sure})"
+    p_value = difference("", test[setting], test[largest], figure).p_value
+    name, same = technique_name((largest.technique, largest.reading)), (ours > theirs) == above
+    if p_value is not None and p_value <= CLEAR:
+        found = "confirmed" if same else "refuted"
+    else:
+        found = f"neither confirmed nor refuted; the means say {'the same' if same else 'the contrary'}"
+    sure = "" if p_value is None else f", p {p_value:.3f} over seeds"
+    return f"{found} ({ours:.3f} against {theirs:.3f} of {name}{sure})"

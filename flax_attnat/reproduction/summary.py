@@ -1,97 +1,139 @@
-"""What the record says, in a few lines: verdicts of the claims, and what is best."""
+"""What the record says, in a few lines: verdicts of the claims, and what helps."""
 
 from collections.abc import Sequence
 
 from flax_attnat.reproduction.cells import TITLES, named, technique_name
-from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN, TASKS, Verdict, comparisons, judge, verdicts
-from flax_attnat.reproduction.courses import sensitivity_verdicts
-from flax_attnat.reproduction.dataset_tables import CONTROL_TITLES
+from flax_attnat.reproduction.claims import (
+    CLEAR,
+    FAILS,
+    HOLDS,
+    LEAST_EPSILONS,
+    OPEN,
+    OTHERS,
+    Verdict,
+    comparisons,
+    difference_p,
+    judge,
+    verdicts,
+)
+from flax_attnat.reproduction.courses import judged_courses, sensitivity_verdicts
 from flax_attnat.reproduction.settings import (
-    ORDER,
+    DATASETS,
+    READINGS,
     Line,
+    Name,
     chosen,
     control,
+    curves_of,
     datasets_of,
     index,
     main_figure,
     main_variant,
-    mean,
-    values,
 )
-
-WORDS = ("word_at", "word_iat", CONTROL_TITLES["word_at"])
-"""What normalises word vectors."""
 
 CLAIMS = (
     ("Attention iAT predicts best, on nine of ten tasks.", 1),
     ("Its attention correlates more strongly with gradient importance, on all tasks.", 0),
 )
+THIRD = "The techniques depend much less on the perturbation size."
 
 
 def summary(lines: Sequence[Line]) -> list[str]:
     """What the record says, in five lines of Markdown at most."""
-    tested = datasets_of(lines)
-    if not tested:
+    if not datasets_of(lines):
         return ["Nothing has been trained yet: no claim was tested."]
-    runs = sum((line["split"], line["epoch"]) == ("dev", "best") for line in lines)
-    found = [
-        f"{runs} runs on {', '.join(_trained(lines, dataset) for dataset in tested)};"
-        f" {TASKS - len(tested)} of ten data sets not tested."
-    ]
-    compared = {number: _compared(lines, figure) for number, figure in ((1, None), (2, "pearson_gradient"))}
-    for number, (claim, judged) in enumerate(judged_claims(lines), 1):
+    found = [_tested(lines)]
+    compared = (_compared(lines, None), _compared(lines, "pearson_gradient"), _ranges(lines))
+    for number, ((claim, judged), beside) in enumerate(zip(judged_claims(lines), compared, strict=True), 1):
         parts = [
             _part(verdict, [of for of in judged if of.verdict == verdict])
             for verdict in (FAILS, HOLDS, OPEN)
             if any(of.verdict == verdict for of in judged)
         ]
-        found.append(f"{number}. {claim} {_capital('; '.join(parts))}.{compared.get(number, '')}")
-    if largest := [said for dataset in tested if (said := _largest(lines, dataset))]:
-        found.append(
-            "Largest means on test, of techniques at their epsilon of dev and of controls (epsilon 0: twice the clean"
-            f" loss; normalised words: word_at at epsilon 0): {'; '.join(largest)}."
-        )
-    return found
+        found.append(f"{number}. {claim} {_capital('; '.join(parts))}.{beside}")
+    return found + _helps(lines)
+
+
+def lacking(lines: Sequence[Line], dataset: str) -> list[str]:
+    """What a data set lacks of a whole grid: techniques and readings without a choice of epsilons, and epsilon 0."""
+    curves = curves_of(index(lines), dataset, main_variant(dataset))
+    names: list[Name] = [*OTHERS[1:3], *(("attention_iat", reading) for reading in READINGS), *OTHERS[3:]]
+    found = [technique_name(name) for name in names if len(curves.get(name, {}).keys() - {0.0}) < LEAST_EPSILONS]
+    return found + ([] if control(dataset, main_variant(dataset), "attention_at") in index(lines) else ["epsilon 0"])
+
+
+def _tested(lines: Sequence[Line]) -> str:
+    """What was trained, what of it is whole, and what a verdict means."""
+    tested, missing = datasets_of(lines), [of for of in DATASETS if of not in datasets_of(lines)]
+    runs = sum((line["split"], line["epoch"]) == ("dev", "best") for line in lines)
+    groups = {
+        "every technique": [named(lines, of) for of in tested if not lacking(lines, of)],
+        "some": [named(lines, of) for of in tested if lacking(lines, of)],
+        "none": missing,
+    }
+    said = "; ".join(f"{title} on {', '.join(of)}" for title, of in groups.items() if of)
+    seeds = sorted({len({line["seed"] for line in lines if line["dataset"] == of}) for of in tested})
+    many = " or ".join(map(str, seeds))
+    return (
+        f"{runs} runs: {said}. Verdicts go by the means of {many} seed{'' if seeds == [1] else 's'}. No claim can be"
+        " said to hold before all ten data sets are trained; and one that does not hold is not shown to be false where"
+        " differences are not significant."
+    )
 
 
 def _compared(lines: Sequence[Line], figure: str | None) -> str:
-    """How many comparisons of a claim are significant; nothing where there is none."""
+    """How many comparisons of a claim are significant, by both corrections; nothing where there is none."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     every = comparisons(judge(lines, variants, figure))
-    count = sum(of.significant for of in every)
-    are = "1 is" if count == 1 else f"{count} are" if count else "none is"
-    return f" Of its {len(every)} comparisons, corrected over all of them, {are} significant." if every else ""
-
-
-def _trained(lines: Sequence[Line], dataset: str) -> str:
-    """A data set with its mark, and that nothing but vanilla was trained on it where that is so."""
-    others = {line["technique"] for line in lines if line["dataset"] == dataset} - {"vanilla"}
-    return named(lines, dataset) + ("" if others else " (vanilla only)")
-
-
-def _largest(lines: Sequence[Line], dataset: str) -> str:
-    """What predicts best on a data set and what correlates most, controls included, beside vanilla; else nothing."""
-    test, variant = index(lines), main_variant(dataset)
-    best = chosen(lines, dataset, variant)
-    runs = {technique_name(name): test[best[name]] for name in ORDER if name in best and best[name] in test}
-    zeros = {title: control(dataset, variant, technique) for technique, title in CONTROL_TITLES.items()}
-    controls = {title: test[of] for title, of in zeros.items() if of in test}
-    if "vanilla" not in runs or len(runs) < 2:
+    if not every:
         return ""
-    main = main_figure(lines, dataset)
-    said = []
-    for figure, title, scale, digits in ((main, TITLES[main], 100, 2), ("pearson_gradient", "Pearson", 1, 3)):
-        means = {name: scale * mean(of, figure) for name, of in (runs | controls).items() if values(of, figure)}
-        if "vanilla" not in means:
-            continue
-        top = max(means, key=lambda name: means[name])
-        beside = ["vanilla", *CONTROL_TITLES.values()]
-        others = ", ".join(f"{name} {means[name]:.{digits}f}" for name in beside if name in means and name != top)
-        rest = max((name for name in means if name not in WORDS), key=lambda name: means[name])
-        if top in WORDS and rest != "vanilla":
-            others += f"; without normalised words {rest} {means[rest]:.{digits}f}"
-        said.append(f"{title} {top} {means[top]:.{digits}f}" + (f" ({others})" if others else ""))
-    return f"{named(lines, dataset)} {', '.join(said)}" if said else ""
+    count, above = sum(of.p_holm is not None and of.p_holm <= CLEAR for of in every), sum(of.above for of in every)
+    return (
+        f" Of its {len(every)} comparisons {_number(count)} significant corrected over readings and data sets"
+        f"{f' ({above} in favour of iAT)' if count else ''}, {_number(sum(of.significant for of in every))} corrected"
+        " over all of them."
+    )
+
+
+def _ranges(lines: Sequence[Line]) -> str:
+    """Of how many techniques the dependence on epsilon is more than seeds explain."""
+    variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
+    every = [of for found in judged_courses(lines, variants).values() for of in found]
+    return (
+        f" Of {len(every)} ranges over epsilon {_number(sum(of.clear for of in every))} significant." if every else ""
+    )
+
+
+def _number(count: int) -> str:
+    """How many are: a number, or none."""
+    return "1 is" if count == 1 else f"{count} are" if count else "none is"
+
+
+def _helps(lines: Sequence[Line]) -> list[str]:
+    """What changes prediction: Attention AT beside vanilla; word vectors normalised, and perturbed besides."""
+    test, said = index(lines), dict[str, list[str]]()
+    for dataset in datasets_of(lines):
+        variant, figure = main_variant(dataset), main_figure(lines, dataset)
+        few = lacking(lines, dataset)
+        best = {
+            name: test.get(of)
+            for (name, reading), of in chosen(lines, dataset, variant).items()
+            if not reading and name not in few
+        }
+        zero, normalised = (test.get(control(dataset, variant, name)) for name in ("attention_at", "word_at"))
+        pairs = {
+            "attention_at minus vanilla": (best.get("attention_at"), best.get("vanilla")),
+            "normalised word vectors minus epsilon 0": (normalised, zero),
+            "word_at minus normalised word vectors": (best.get("word_at"), normalised),
+        }
+        for title, (ours, theirs) in pairs.items():
+            if ours and theirs:
+                change = f"{named(lines, dataset)} {difference_p(ours, theirs, figure)}"
+                said.setdefault(title, []).append(change + ("" if figure == "f1" else f" ({TITLES[figure]})"))
+    if not said:
+        return []
+    parts = "; ".join(f"{title} {', '.join(changes)}" for title, changes in said.items())
+    return [f"Beside the claims, F1 on test (p of paired t tests over seeds, not corrected): {parts}."]
 
 
 def _part(verdict: str, judged: Sequence[Verdict]) -> str:
@@ -110,8 +152,7 @@ def judged_claims(lines: Sequence[Line]) -> list[tuple[str, list[Verdict]]]:
     found = []
     for (claim, allowed), figure in zip(CLAIMS, (None, "pearson_gradient"), strict=True):
         found.append((claim, verdicts(judge(lines, variants, figure), allowed)))
-    third = "The techniques that perturb attention depend much less on epsilon than those that perturb words."
-    return [*found, (third, sensitivity_verdicts(lines, variants))]
+    return [*found, (THIRD, sensitivity_verdicts(lines, variants))]
 
 
 def _capital(text: str) -> str:

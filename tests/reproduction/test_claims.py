@@ -20,7 +20,7 @@ def test_what_was_trained_at_one_epsilon_is_not_judged() -> None:
     assert claims.verdicts(found, allowed=1)[0].verdict == FAILS
     few = judged({"span": 0.7}, ("sst", "imdb"), least=2)
     verdict = claims.verdicts(few, allowed=1)[0]
-    assert verdict.verdict == OPEN and verdict.so_far == "best on 0 of 2 data sets, undecided on 2, above vanilla on 0"
+    assert (verdict.verdict, verdict.so_far, verdict.counts) == (OPEN, "", (0, 0, 0))
     assert verdict.reason.startswith("sst: undecided, trained at 1 epsilon; imdb: undecided, trained at 1 epsilon; 10")
     assert all(other.p_holm is None for of in few for other in of.differences)
     names = [f"set{number}" for number in range(10)]
@@ -180,7 +180,7 @@ def test_below_any_of_the_others_is_corrected_over_all_of_them() -> None:
 def test_a_missing_control_is_said_and_no_figure_is_made_up() -> None:
     lines = lines_of("sst", "attention_iat", "span", 1.0, dev=[0.8] * 2, test=[0.8] * 2)
     (one,) = claims.judge(lines, {"sst": "pretrained"})
-    assert all(of == (of.name, None, None, None, 0, None) for of in one.differences)
+    assert all(of == (of.name, None, None, None, 0, None, None) for of in one.differences)
     assert set(one.lacking) == {name for name, _ in ALL} | {"epsilon 0"}
     assert claims.verdicts([one], allowed=0)[0].verdict == OPEN
 
