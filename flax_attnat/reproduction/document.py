@@ -10,6 +10,7 @@ from flax_attnat.reproduction.cells import TITLES, facts_of, mark_of, table
 from flax_attnat.reproduction.choices import choices_section
 from flax_attnat.reproduction.claim_tables import claim_section
 from flax_attnat.reproduction.dataset_tables import dataset_section, drawn_lines
+from flax_attnat.reproduction.figure import CAPTION, NAME, draw_differences, rows_of
 from flax_attnat.reproduction.published import DIFFERENCES
 from flax_attnat.reproduction.readings import readings_section
 from flax_attnat.reproduction.settings import DATASETS, Line, datasets_of, main_figure
@@ -27,7 +28,7 @@ def write_document(lines: Sequence[Line], folder: epath.PathLike, out: epath.Pat
 
     Args:
       lines: of finished runs, from `read_records`.
-      folder: of the records; gets `<dataset>_epsilon.svg` and `.png`.
+      folder: of the records; gets `minus_vanilla.svg`, `<dataset>_epsilon.svg`, and the same as `.png`.
       out: the Markdown file.
     """
     folder, out = epath.Path(folder), epath.Path(out)
@@ -39,6 +40,8 @@ def write_document(lines: Sequence[Line], folder: epath.PathLike, out: epath.Pat
                 folder,
                 f"{dataset}_epsilon",
             )
+    if differences := draw_differences(lines):
+        save(differences, folder, NAME)
     place = epath.Path(folder).name if folder.parent == out.parent else str(folder)
     write_atomically(out, "\n".join(_document(lines, place)).rstrip() + "\n")
 
@@ -69,6 +72,9 @@ def _document(lines: Sequence[Line], place: str) -> Iterator[str]:
         if not number:
             yield ""
     yield ""
+    if any(rows_of(lines, dataset) for dataset in tested):
+        yield f"![Each technique minus vanilla: F1 or accuracy, and Pearson]({place}/{NAME}.svg)"
+        yield from ("", CAPTION, "")
     yield from _runs(lines)
     for number, (claim, judged) in enumerate(judged_claims(lines), 1):
         yield from claim_section(number, claim, judged, lines)

@@ -12,6 +12,7 @@ from etils import epath
 from configs.reproduction import Part
 from flax_attnat.reporting.results import ResultsError
 from flax_attnat.reproduction.document import write_document
+from flax_attnat.reproduction.figure import draw_differences, rows_of
 from flax_attnat.reproduction.records import part_name, read_records, write_record
 from flax_attnat.reproduction.summary import summary
 from tests.reproduction.made import lines_of
@@ -45,9 +46,33 @@ def test_the_same_lines_give_the_same_bytes(tmp_path) -> None:
     one, two = (epath.Path(tmp_path) / name for name in ("one", "two"))
     texts = [written(made(), folder) for folder in (one, two)]
     assert texts[0] == texts[1]
-    for name in ("sst_epsilon.svg", "sst_epsilon.png"):
+    for name in ("sst_epsilon.svg", "sst_epsilon.png", "minus_vanilla.svg", "minus_vanilla.png"):
         assert (one / "records" / name).read_bytes() == (two / "records" / name).read_bytes()
-    assert "(records/sst_epsilon.svg)" in texts[0]
+    assert "(records/sst_epsilon.svg)" in texts[0] and "(records/minus_vanilla.svg)" in texts[0]
+
+
+def test_the_figure_has_every_technique_at_its_epsilon_minus_vanilla() -> None:
+    """In per cent over common seeds, epsilon 0 of Attention AT among them; nothing where vanilla is missing."""
+    rows = {row.name: row for row in rows_of(made() + made("newsgroups"), "sst")}
+    assert list(rows) == [
+        *("attention_rp", "attention_at", "attention_iat (span)", "attention_iat (released)", "word_at", "word_iat"),
+        "epsilon 0",
+    ]
+    assert (rows["word_at"].epsilon, rows["epsilon 0"].epsilon, rows["attention_rp"].epsilon) == (5, 0, 1)
+    np.testing.assert_allclose(rows["word_at"].figure, [3.0] * 3, rtol=1e-12)
+    np.testing.assert_allclose(rows["word_at"].pearson, [0.015] * 3, rtol=1e-12)
+    without = [line for line in made() if line["technique"] != "vanilla"]
+    assert rows_of(without, "sst") == [] and draw_differences(without) is None
+
+
+def test_the_panels_of_the_figure_are_of_the_data_sets() -> None:
+    drawn = draw_differences(made(mark="partial") + made("ag_news", classes=4))
+    assert [axes.get_title() for axes in drawn.axes] == [
+        *("sst (partial): F1 minus vanilla, %", "sst (partial): Pearson minus vanilla"),
+        *("ag_news: accuracy minus vanilla, %", "ag_news: Pearson minus vanilla"),
+    ]
+    labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    assert labels[1:3] == ["attention_at [1]", "attention_iat (span) [1]"]
 
 
 def test_every_section_says_what_its_figures_rest_on(tmp_path) -> None:
