@@ -99,7 +99,7 @@ def _dependence(lines: Sequence[Line], variants: Mapping[str, str]) -> Iterator[
     rows = [row for dataset, found in every.items() for row in _courses(lines, test, dataset, found)]
     yield from table(columns, rows)
     if said := [of for dataset, found in every.items() if (of := _alone(named(lines, dataset), found))]:
-        yield f"By itself, and by the means, a smaller range has {'; '.join(said)}."
+        yield f"Which ranges, each by itself, are below those of the word techniques, by the means: {'; '.join(said)}."
         yield ""
 
 
@@ -113,8 +113,8 @@ def _alone(title: str, found: Sequence[Course]) -> str:
     said = []
     for other in words:
         names = ", ".join(technique_name(of.name) for of in ours if of.range < other.range)
-        said.append(f"than {technique_name(other.name)} {names or 'none'}")
-    return f"on {title} {', and '.join(said)}"
+        said.append(f"{names or 'none'} below {technique_name(other.name)}")
+    return f"{title}: {', and '.join(said)}"
 
 
 def _comparison(lines: Sequence[Line], variants: Mapping[str, str], figure: str | None) -> Iterator[str]:

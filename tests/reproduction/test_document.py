@@ -296,7 +296,7 @@ def test_a_range_that_one_seed_makes_is_seen(tmp_path) -> None:
     text = written(lines, epath.Path(tmp_path))
     rows = {row.split(" | ")[1]: row.split(" | ")[4:6] for row in text.splitlines() if row.startswith("| sst | ")}
     assert rows["attention_at"] == ["10.00", "0.00 to 15.00"] and rows["word_at"] == ["1.45", "1.45 to 1.45"]
-    assert "a smaller range has on sst than word_at none." in text
+    assert "by the means: sst: none below word_at." in text
 
 
 @pytest.mark.parametrize(
