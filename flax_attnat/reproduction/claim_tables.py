@@ -72,7 +72,8 @@ def _dependence(lines: Sequence[Line], variants: Mapping[str, str]) -> Iterator[
     )
     yield ""
     yield (
-        "Range: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have (one"
+        "Best mean: the largest over these epsilons; a technique that is as bad at all of them has a small range too."
+        " Range: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have (one"
         f" trained at fewer than {FEWEST} is left out where another has {FEWEST}). Without a seed: the smallest and the"
         " largest range that is left without one of the seeds; where these are far apart one run makes the range. By"
         " chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
@@ -89,6 +90,7 @@ def _dependence(lines: Sequence[Line], variants: Mapping[str, str]) -> Iterator[
         "technique",
         "epsilons",
         "relative",
+        "best mean",
         "range",
         "without a seed",
         "by chance (p; corrected)",
@@ -218,6 +220,7 @@ def _courses(lines: Sequence[Line], test: Index, dataset: str, found: Sequence[C
             technique_name(of.name),
             ", ".join(f"{epsilon:g}" for epsilon in of.epsilons),
             _relative(test, dataset, variant, of),
+            f"{of.best:.2f}",
             f"{of.range:.2f}",
             "n/a" if math.isnan(of.without[0]) else f"{of.without[0]:.2f} to {of.without[1]:.2f}",
             chance_cell(of),

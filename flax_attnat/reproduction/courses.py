@@ -39,6 +39,7 @@ class Course(NamedTuple):
       epsilons: where it was measured, ascending.
       range: largest less smallest mean over seeds, in per cent.
       octaves: width, in octaves, of the epsilons around the best one that are within WITHIN of it.
+      best: the largest of these means, in per cent; NaN where it is not known.
       chance: the range that seeds alone would give in the mean, in per cent; NaN where that is not known.
       p_value: with which probability they would give this range or a larger one; NaN where that is not known.
       p_holm: the same, corrected over what is judged with it.
@@ -49,6 +50,7 @@ class Course(NamedTuple):
     epsilons: tuple[float, ...]
     range: float
     octaves: float
+    best: float = math.nan
     chance: float = math.nan
     p_value: float = math.nan
     p_holm: float = math.nan
@@ -120,7 +122,7 @@ def course(name: Name, points: Mapping[float, float]) -> Course:
     while high + 1 < len(epsilons) and points[epsilons[high + 1]] >= points[best] - WITHIN:
         high += 1
     width = math.log2(epsilons[high] / epsilons[low])
-    return Course(name, tuple(epsilons), max(points.values()) - min(points.values()), width)
+    return Course(name, tuple(epsilons), max(points.values()) - min(points.values()), width, points[best])
 
 
 def range_by_chance(figures: np.ndarray) -> tuple[float, float]:

@@ -294,7 +294,7 @@ def test_a_range_that_one_seed_makes_is_seen(tmp_path) -> None:
         words = [0.8 - epsilon / 1000] * 3
         lines += lines_of("sst", "word_at", None, epsilon, dev=words, test=words)
     text = written(lines, epath.Path(tmp_path))
-    rows = {row.split(" | ")[1]: row.split(" | ")[4:6] for row in text.splitlines() if row.startswith("| sst | ")}
+    rows = {row.split(" | ")[1]: row.split(" | ")[5:7] for row in text.splitlines() if row.startswith("| sst | ")}
     assert rows["attention_at"] == ["10.00", "0.00 to 15.00"] and rows["word_at"] == ["1.45", "1.45 to 1.45"]
     assert "by the means: sst: none below word_at." in text
 
