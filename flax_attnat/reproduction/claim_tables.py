@@ -8,17 +8,9 @@ from statistics import median
 from scipy import stats
 
 from flax_attnat.reproduction.cells import epsilon_cell, named, number, percent, table, technique_name
-from flax_attnat.reproduction.claims import (
-    CLEAR,
-    Difference,
-    Judged,
-    Verdict,
-    comparisons,
-    difference_cell,
-    difference_p,
-    judge,
-)
+from flax_attnat.reproduction.claims import Judged, Verdict, comparisons, judge
 from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, judged_courses, relative_epsilons
+from flax_attnat.reproduction.differences import CLEAR, Difference, difference_cell, difference_p
 from flax_attnat.reproduction.settings import (
     ORDER,
     Index,
@@ -45,6 +37,32 @@ COMPARED = (
 )
 """How the table of claims 1 and 2 is read."""
 
+JUDGED_BY = (
+    "The abstract does not say less than what; we read: than the techniques that perturb words. Then the claim is true"
+    " of a data set where the larger range of Attention AT and this iAT is below the smaller one of the word"
+    " techniques, and the smaller of their widths is at least the larger one of theirs (widths in the same order),"
+    f" over the {FEWEST} or more epsilons that all below have. As a condition of ours it fails by one data set where it"
+    " is not so; to hold, the ranges of the word techniques must also be significant on all ten. Significant: the"
+    f" range that decides has a corrected p of at most {CLEAR}; a loss by the widths alone is not. Epsilons are the"
+    " same numbers for all; relative to what each technique perturbs they differ (see `relative`)."
+)
+"""When claim 3 is true."""
+
+RANGES = (
+    "Best mean: the largest over these epsilons; a technique that is as bad at all of them has a small range too."
+    " Range: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have (one"
+    f" trained at fewer than {FEWEST} is left out where another has {FEWEST}). Without a seed: the smallest and the"
+    " largest range that is left without one of the seeds; where these are far apart one run makes the range. By"
+    " chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
+    " that they give this one or a larger, and p corrected over techniques and data sets (Holm). It is Tukey's test,"
+    " which assumes equal variances, with what is left as error when each seed and each epsilon has its own mean (k"
+    f" epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above {CLEAR} a range does not show a dependence."
+    f" Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured."
+    " Relative: the epsilons over the norm of what is perturbed, before it is trained to resist: vanilla's scores less"
+    " their mean; the word vectors of a text at the technique's smallest epsilon."
+)
+"""How the table of claim 3 is read."""
+
 
 def claim_section(place: int, claim: str, said: Sequence[Verdict], lines: Sequence[Line]) -> Iterator[str]:
     """A claim: verdicts, and the comparison with the controls or the curves behind them."""
@@ -60,30 +78,9 @@ def claim_section(place: int, claim: str, said: Sequence[Verdict], lines: Sequen
 
 def _dependence(lines: Sequence[Line], variants: Mapping[str, str]) -> Iterator[str]:
     """How techniques depend on epsilon, for claim 3."""
-    yield (
-        "The abstract does not say less than what; we read: than the techniques that perturb words. Then the claim is"
-        " true of a data set where the larger range of Attention AT and this iAT is below the smaller one of the word"
-        " techniques, and the smaller of their widths is at least the larger one of theirs (widths in the same order),"
-        f" over the {FEWEST} or more epsilons that all below have. As a condition of ours it fails by one data set"
-        " where it is not so; to hold, the ranges of the word techniques must also be significant on all ten."
-        f" Significant: the range that decides has a corrected p of at most {CLEAR}; a loss by the widths alone is not."
-        " Epsilons are the same numbers for all; relative to what each technique perturbs they differ (see"
-        " `relative`)."
-    )
+    yield JUDGED_BY
     yield ""
-    yield (
-        "Best mean: the largest over these epsilons; a technique that is as bad at all of them has a small range too."
-        " Range: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have (one"
-        f" trained at fewer than {FEWEST} is left out where another has {FEWEST}). Without a seed: the smallest and the"
-        " largest range that is left without one of the seeds; where these are far apart one run makes the range. By"
-        " chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
-        " that they give this one or a larger, and p corrected over techniques and data sets (Holm). It is Tukey's"
-        " test, which assumes equal variances, with what is left as error when each seed and each epsilon has its own"
-        f" mean (k epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above {CLEAR} a range does not show a"
-        f" dependence. Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what"
-        " was measured. Relative: the epsilons over the norm of what is perturbed, before it is trained to resist:"
-        " vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon."
-    )
+    yield RANGES
     yield ""
     columns = (
         "data",

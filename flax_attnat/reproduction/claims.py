@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flax_attnat.evaluation.significance import holm, paired_seeds
+from flax_attnat.evaluation.significance import holm
 from flax_attnat.reproduction.cells import named
+from flax_attnat.reproduction.differences import Difference, difference, difference_cell
 from flax_attnat.reproduction.settings import (
     READINGS,
     Index,
@@ -45,42 +46,7 @@ ZERO = "epsilon 0"
 """The control that trains on twice the clean loss."""
 CONTROLS = ("attention_rp", ZERO)
 """What a claim must be significantly above to hold: the same scale of the loss, without what iAT adds."""
-CLEAR = 0.05
-"""A difference with a corrected p value of at most this is called significant."""
-
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not tested"
-
-
-class Difference(NamedTuple):
-    """A setting against one of the others.
-
-    Attributes:
-      name: of the other.
-      difference: of the means over common seeds, in the figure's own unit.
-      p_value: of a paired t test over seeds; None where there is none.
-      p_holm: corrected over readings and data sets.
-      seeds: that both have.
-      p_every: corrected over readings, data sets and all of the others.
-      level: mean of the other over common seeds.
-    """
-
-    name: str
-    difference: float | None
-    p_value: float | None
-    p_holm: float | None
-    seeds: int
-    p_every: float | None = None
-    level: float | None = None
-
-    @property
-    def above(self) -> bool:
-        """Whether it is significantly above this one of the others, as it must be above each of some."""
-        return bool(self.difference and self.difference > 0 and self.p_holm is not None and self.p_holm <= CLEAR)
-
-    @property
-    def significant(self) -> bool:
-        """Whether it is significant among all comparisons, any of which may be."""
-        return self.p_every is not None and self.p_every <= CLEAR
 
 
 class Judged(NamedTuple):
@@ -210,17 +176,6 @@ def _end(epsilon: float | None, tried: Sequence[float]) -> str:
     return ", smallest" if epsilon == min(tried) else ", largest"
 
 
-def difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> Difference:
-    """A setting against another one, called `name`, over their common seeds; p values are not corrected."""
-    seeds = [seed for seed in sorted(set(runs) & set(others)) if None not in (runs[seed][figure], others[seed][figure])]
-    if not seeds:
-        return Difference(name, None, None, None, 0)
-    ours, theirs = (np.array([float(of[seed][figure]) for seed in seeds]) for of in (runs, others))
-    compared = paired_seeds(ours, theirs)
-    p_value = None if math.isnan(compared.p_value) else compared.p_value
-    return Difference(name, compared.difference, p_value, None, compared.n, level=float(theirs.mean()))
-
-
 def _corrected(judged: Sequence[Judged]) -> list[Judged]:
     """The same with p values corrected (Holm): over readings and data sets, for each of the others and for all of them.
 
@@ -312,17 +267,3 @@ def _said(of: Judged) -> str:
     by = {other.name: other.difference for other in of.differences if other.difference is not None}
     beaten = ", ".join(f"{name} ({difference_cell(by[name], of.figure)})" for name in of.beaten_by)
     return f"{of.dataset}: not above {beaten}{below}"
-
-
-def difference_cell(value: float, figure: str) -> str:
-    """A difference of a figure as text: of a correlation as it is, of a share in per cent."""
-    return f"{value:+.3f}" if figure.startswith("pearson") else f"{100 * value:+.2f}"
-
-
-def difference_p(runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> str:
-    """A setting against another one over their common seeds, as text: the difference and its p value; else n/a."""
-    found = difference("", runs, others, figure)
-    if found.difference is None:
-        return "n/a"
-    p_value = "" if found.p_value is None else f", p {found.p_value:.3f}"
-    return f"{difference_cell(found.difference, figure)}{p_value}"

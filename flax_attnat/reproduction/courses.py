@@ -11,7 +11,8 @@ from scipy.stats import studentized_range
 
 from flax_attnat.evaluation.significance import holm
 from flax_attnat.reproduction.cells import named, technique_name
-from flax_attnat.reproduction.claims import CLEAR, FAILS, HOLDS, OPEN, TASKS, Verdict, tally
+from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN, TASKS, Verdict, tally
+from flax_attnat.reproduction.differences import CLEAR
 from flax_attnat.reproduction.settings import (
     ORDER,
     READINGS,

@@ -18,8 +18,8 @@ from flax_attnat.reproduction.cells import (
     table,
     technique_name,
 )
-from flax_attnat.reproduction.claims import CLEAR, difference
 from flax_attnat.reproduction.courses import FEWEST
+from flax_attnat.reproduction.differences import CLEAR, difference
 from flax_attnat.reproduction.published import EARLY
 from flax_attnat.reproduction.settings import (
     ORDER,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from flax_attnat.reproduction.cells import TITLES, named, technique_name
 from flax_attnat.reproduction.claims import (
-    CLEAR,
     FAILS,
     HOLDS,
     LEAST_EPSILONS,
@@ -12,11 +11,11 @@ from flax_attnat.reproduction.claims import (
     OTHERS,
     Verdict,
     comparisons,
-    difference_p,
     judge,
     verdicts,
 )
 from flax_attnat.reproduction.courses import judged_courses, sensitivity_verdicts
+from flax_attnat.reproduction.differences import CLEAR, difference_p
 from flax_attnat.reproduction.settings import (
     DATASETS,
     READINGS,

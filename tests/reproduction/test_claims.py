@@ -8,6 +8,7 @@ import pytest
 
 from flax_attnat.reproduction import claims, courses, settings
 from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN
+from flax_attnat.reproduction.differences import Difference
 from flax_attnat.reproduction.document import write_document
 from tests.reproduction.made import lines_of
 
@@ -172,7 +173,7 @@ def test_below_any_of_the_others_is_corrected_over_all_of_them() -> None:
     least = min(raw)
     assert min(every) == pytest.approx(len(raw) * least)
     assert all(q >= p for of in found for p, q in ((other.p_holm, other.p_every) for other in of.differences))
-    alone = claims.Difference("vanilla", -1.0, 0.004, 0.03, 3, 0.2)
+    alone = Difference("vanilla", -1.0, 0.004, 0.03, 3, 0.2)
     assert not alone.significant and not alone.above
     assert alone._replace(p_every=0.04).significant and alone._replace(difference=1.0).above
 

@@ -1,0 +1,70 @@
+"""One setting against another over the seeds that both have: the difference of a figure, and its p value."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from flax_attnat.evaluation.significance import paired_seeds
+from flax_attnat.reproduction.settings import Line
+
+CLEAR = 0.05
+"""A difference with a corrected p value of at most this is called significant."""
+
+
+class Difference(NamedTuple):
+    """A setting against one of the others.
+
+    Attributes:
+      name: of the other.
+      difference: of the means over common seeds, in the figure's own unit.
+      p_value: of a paired t test over seeds; None where there is none.
+      p_holm: corrected over readings and data sets.
+      seeds: that both have.
+      p_every: corrected over readings, data sets and all of the others.
+      level: mean of the other over common seeds.
+    """
+
+    name: str
+    difference: float | None
+    p_value: float | None
+    p_holm: float | None
+    seeds: int
+    p_every: float | None = None
+    level: float | None = None
+
+    @property
+    def above(self) -> bool:
+        """Whether it is significantly above this one of the others, as it must be above each of some."""
+        return bool(self.difference and self.difference > 0 and self.p_holm is not None and self.p_holm <= CLEAR)
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is significant among all comparisons, any of which may be."""
+        return self.p_every is not None and self.p_every <= CLEAR
+
+
+def difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> Difference:
+    """A setting against another one, called `name`, over their common seeds; p values are not corrected."""
+    seeds = [seed for seed in sorted(set(runs) & set(others)) if None not in (runs[seed][figure], others[seed][figure])]
+    if not seeds:
+        return Difference(name, None, None, None, 0)
+    ours, theirs = (np.array([float(of[seed][figure]) for seed in seeds]) for of in (runs, others))
+    compared = paired_seeds(ours, theirs)
+    p_value = None if math.isnan(compared.p_value) else compared.p_value
+    return Difference(name, compared.difference, p_value, None, compared.n, level=float(theirs.mean()))
+
+
+def difference_cell(value: float, figure: str) -> str:
+    """A difference of a figure as text: of a correlation as it is, of a share in per cent."""
+    return f"{value:+.3f}" if figure.startswith("pearson") else f"{100 * value:+.2f}"
+
+
+def difference_p(runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> str:
+    """A setting against another one over their common seeds, as text: the difference and its p value; else n/a."""
+    found = difference("", runs, others, figure)
+    if found.difference is None:
+        return "n/a"
+    p_value = "" if found.p_value is None else f", p {found.p_value:.3f}"
+    return f"{difference_cell(found.difference, figure)}{p_value}"
