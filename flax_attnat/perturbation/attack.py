@@ -14,16 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from flax_attnat.perturbation.attention import normal
-from flax_attnat.perturbation.geometry import (
-    Ball,
-    Mask,
-    broadcast_mask,
-    project,
-    round_toward_zero,
-    scale_to,
-    unit,
-    wide_dtype,
-)
+from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, project, scale_to, unit
+from flax_attnat.perturbation.precision import round_toward_zero, wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
 OVERSHOOT = 2.5

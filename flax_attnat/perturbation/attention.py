@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, delta_gradient, scale_to, unit, wide_dtype
+from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, delta_gradient, scale_to, unit
+from flax_attnat.perturbation.precision import wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
 READINGS = ("span", "sentence", "token", "sign", "released")
@@ -199,6 +200,10 @@ def normal(key: Array, shape: tuple[int, ...]) -> Array:
     """Standard normal numbers of `shape`, each a function of the key and its index alone.
 
     The last axis is drawn at once: JAX's default, partitionable generator makes its numbers from their places.
+
+    >>> wide, narrow = (normal(jax.random.key(0), (2, tokens)) for tokens in (5, 3))
+    >>> bool((wide[:, :3] == narrow).all())
+    True
     """
     if len(shape) < 2:
         return jax.random.normal(key, shape, jnp.float32)

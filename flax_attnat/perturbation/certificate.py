@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flax_attnat.perturbation.geometry import Mask, broadcast_mask, masked_softmax, wide_dtype
+from flax_attnat.perturbation.geometry import Mask, broadcast_mask, masked_softmax
+from flax_attnat.perturbation.precision import wide_dtype
 from flax_attnat.typing import Scalar
 
 

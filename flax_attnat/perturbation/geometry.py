@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from flax_attnat.perturbation.precision import round_toward_zero, wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
 Mask = Shaped[Array | np.ndarray, "..."] | None
@@ -160,9 +161,12 @@ def masked_softmax(scores: Float[Array, "*shape"], mask: Mask, axis: int = -1) -
 
 
 def scale_to(direction: Array, epsilon: Scalar, dtype: jnp.dtype | None = None) -> Array:
-    """`epsilon * direction` `[B, *rest]` in `dtype` (the direction's own if None), under stop_gradient.
+    """`epsilon * direction`, `[B, *rest]`, in `dtype` (the direction's own if None), under stop_gradient.
 
     Zero stays zero even where epsilon is infinite.
+
+    >>> scale_to(jnp.array([[0.6, 0.8, 0.0]]), 5.0)
+    Array([[3., 4., 0.]], dtype=float32)
     """
     wide = direction.astype(wide_dtype(direction))
     delta = jnp.where(wide == 0, 0, wide * _radius(epsilon, wide))
@@ -170,7 +174,12 @@ def scale_to(direction: Array, epsilon: Scalar, dtype: jnp.dtype | None = None) 
 
 
 def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
-    """Gradient `[B, *rest]` of each example's loss at delta `at`; examples are independent, so one sum serves all."""
+    """Gradient `[B, *rest]` of each example's loss `[B]` at delta `at`; as examples are independent, of their sum.
+
+    >>> delta_gradient(lambda delta: jnp.sum(delta**2, axis=-1), jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+    Array([[2., 4.],
+           [6., 8.]], dtype=float32)
+    """
 
     def total(delta: Array) -> Array:
         """Sum of the per-example losses, a scalar."""
@@ -186,6 +195,9 @@ def broadcast_mask(mask: Mask, like: Array, ball: Ball = Ball()) -> Array:
     A `[B, T]` mask gains axes behind T if it fits the first axes of `like` (word vectors `[B, T, E]`), or between B and
     T if it fits the first and the last (scores `[B, heads, Q, T]`). Where both fit, a norm over the middle axis of a
     three-axis `like` says words, else scores. Any other mask broadcasts as NumPy does.
+
+    >>> broadcast_mask(jnp.array([[True, False]]), like=jnp.zeros((1, 2, 300))).shape
+    (1, 2, 1)
     """
     if mask is None:
         return jnp.ones((1,) * like.ndim, bool)
@@ -208,21 +220,6 @@ def broadcast_mask(mask: Mask, like: Array, ball: Ball = Ball()) -> Array:
             "many axes as the delta."
         )
     return mask.reshape((1,) * (like.ndim - mask.ndim) + mask.shape)
-
-
-def wide_dtype(x: Array) -> jnp.dtype:
-    """float64 for float64, float32 for everything narrower: the dtype that norms of `x` (any shape) are computed in."""
-    return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
-
-
-def round_toward_zero(x: Array, dtype: jnp.dtype) -> Array:
-    """`x` (any shape) in a dtype that may be narrower, never larger in magnitude than it was."""
-    narrow = x.astype(dtype)
-    if jnp.finfo(dtype).bits >= jnp.finfo(x.dtype).bits:
-        return narrow
-    return jnp.where(
-        jnp.abs(narrow.astype(x.dtype)) > jnp.abs(x), jnp.nextafter(narrow, jnp.zeros_like(narrow)), narrow
-    )
 
 
 def _first_largest(x: Float[Array, "*shape"], axes: tuple[int, ...]) -> Bool[Array, "*shape"]:

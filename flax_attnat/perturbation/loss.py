@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flax_attnat.perturbation.geometry import wide_dtype
+from flax_attnat.perturbation.precision import wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
 
@@ -60,7 +60,12 @@ def adversarial_loss(
 
 
 def weighed(clean: Array, adversarial: Array, delta: Array, weight: Scalar) -> tuple[Array, Aux]:
-    """`adversarial_loss` of the two losses `[B]` at 0 and at the delta `[B, *rest]`."""
+    """`adversarial_loss` of the two losses `[B]` at 0 and at the delta `[B, *rest]`.
+
+    >>> loss, aux = weighed(jnp.array([1.0]), jnp.array([1.5]), jnp.array([[3.0, 4.0]]), weight=2.0)
+    >>> float(loss[0]), float(aux.delta_norm[0])
+    (4.0, 5.0)
+    """
     wide = jax.lax.stop_gradient(delta).astype(wide_dtype(delta))
     norm = jnp.sqrt(jnp.sum(jnp.square(wide), axis=tuple(range(1, delta.ndim))))
     loss = clean + jnp.asarray(weight, clean.dtype) * adversarial

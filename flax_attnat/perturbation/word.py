@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, delta_gradient, scale_to, unit, wide_dtype
+from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, delta_gradient, scale_to, unit
+from flax_attnat.perturbation.precision import wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
 SENTENCE = Ball(axes=(-2, -1))
@@ -198,6 +199,9 @@ def normalise_words(words: Array, table: Array, frequencies: Array | np.ndarray)
     """Some rows `[..., E]` of a table `[V, E]`, normalised as `normalise_embeddings` normalises all of it.
 
     For the rows of a batch this writes no second table, neither forward nor backward.
+
+    >>> normalise_words(jnp.array([[3.0]]), jnp.array([[1.0], [3.0]]), jnp.array([0.5, 0.5]))
+    Array([[1.]], dtype=float32)
     """
     wide = table.astype(wide_dtype(table))
     weight = jnp.asarray(frequencies, wide.dtype)

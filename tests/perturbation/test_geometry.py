@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import flax_attnat as fa
-from flax_attnat.perturbation.geometry import delta_gradient, round_toward_zero
+from flax_attnat.perturbation.geometry import delta_gradient
+from flax_attnat.perturbation.precision import round_toward_zero
 
 ORDERS = (1, 2, math.inf)
 HALF = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
