@@ -4,7 +4,8 @@ r"""Trains what the paper's claims need, as far as the hours go, and writes what
     python -m launch.reproduce --datasets=sst,babi1 --budget_hours=2 --raw_dir=DIR --vectors=FILE
 
 Flags:
-  --budget_hours=H   trains until the next runs would take longer than what is left (default 0: nothing is trained)
+  --budget_hours=H   trains so long; what is unfinished then is saved, and goes on with the next (default 0: nothing is
+                     trained)
   --datasets=NAME[,NAME]
                      some of sst, babi1, newsgroups, imdb, ag_news, babi2, babi3, snli, multi_nli, cnn (default: the
                      first three); the record shows all that there are lines of
@@ -27,7 +28,6 @@ and 143 interrupted or terminated with everything saved.
 """
 
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -69,6 +69,9 @@ USUAL = ("sst", "babi1", "newsgroups")
 
 # A step of a word technique beside one of the others, and what evaluation and dev add, for estimates.
 WORD_STEPS, REST = 2.2, 1.25
+
+LEAST_SECONDS = 300.0
+"""What will not be finished is begun where so much of the budget is left; less might go into starting alone."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -122,37 +125,42 @@ class _Training:
 
     def train(self, datasets: tuple[str, ...], budget: float) -> int:
         """Trains what is not done within the budget in seconds; returns the exit code."""
-        began = time.monotonic()
+        end = time.monotonic() + budget
         left = [part for part in reproduction.parts(datasets, full=self._values.full) if self._ahead(part)]
         show(self._console, self._outlook(left, budget))
         for place, planned in enumerate(left):
             # An epsilon that is chosen by what was trained meanwhile may be another now.
             if (part := self._todo(planned)) is None:
                 continue
-            needed, rest = self._estimate(part), budget - (time.monotonic() - began)
-            if needed > rest:
-                show(
-                    self._console,
-                    f"{part_name(part)} would take about {_duration(needed)}, and {_duration(max(rest, 0))} are left:"
-                    f" {len(left) - place} of {len(left)} settings are for another time.",
-                )
+            needed, rest = self._estimate(part), end - time.monotonic()
+            others = f"{len(left) - place} of {len(left)} settings are for another time."
+            if rest < min(needed, LEAST_SECONDS):
+                took = f"{part_name(part)} would take about {_duration(needed)}, and {_duration(max(rest, 0))} are left"
+                show(self._console, f"{took}: {others}")
                 return 0
             try:
-                self._train_part(part)
+                self._train_part(part, end)
             except Stopped:
-                show(self._console, f"Stopped; the same command goes on from here ({self._workdir}).")
-                return 128 + (self._signals.received or signal.SIGTERM)
+                if self._signals.received is not None:
+                    show(self._console, f"Stopped; the same command goes on from here ({self._workdir}).")
+                    return 128 + self._signals.received
+                saved = f"The budget is over within {part_name(part)}, which is saved in {self._workdir}"
+                show(self._console, f"{saved}: {others}")
+                return 0
         return 0
 
-    def _train_part(self, part: Part) -> None:
-        """Trains one part and writes its lines."""
+    def _train_part(self, part: Part, end: float) -> None:
+        """Trains one part and writes its lines; stops with everything saved when the clock is at `end`."""
         began = time.monotonic()
         config, (dataset, vectors) = self._config(part), self._load(part)
         folder = self._workdir / part_name(part)
         facts = {"variant": part.variant}
-        lines = train_cohort(
-            config, dataset, vectors, folder, facts, stop=lambda: self._signals.received is not None, say=self._say
-        )
+
+        def stop() -> bool:
+            """Whether a signal came, or the budget is over."""
+            return self._signals.received is not None or time.monotonic() > end
+
+        lines = train_cohort(config, dataset, vectors, folder, facts, stop=stop, say=self._say)
         write_record(self._records, part, lines)
         folder.rmtree(missing_ok=True)
         figure = "f1" if lines[0]["classes"] == 2 else "accuracy"

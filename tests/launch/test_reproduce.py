@@ -1,5 +1,7 @@
 """launch.reproduce from the command line: an estimate first, what is done is not done again, and one document."""
 
+import math
+
 import pytest
 
 from configs import planted, reproduction
@@ -65,6 +67,18 @@ def test_a_budget_that_is_too_small_trains_nothing(command, tmp_path, capsys) ->
     assert command("--budget_hours=0.000001", "--datasets=planted") == 0
     assert "2 of 2 settings are for another time" in capsys.readouterr().out.replace("\n", " ")
     assert "no claim was tested" in (tmp_path / "out.md").read_text()
+
+
+def test_a_budget_that_ends_within_a_setting_saves_it(command, tmp_path, capsys, monkeypatch) -> None:
+    """It has no lines yet; the next budget goes on with it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(reproduce, "LEAST_SECONDS", -math.inf)  # whatever the estimate took
+        assert command("--budget_hours=0.000001", "--datasets=planted") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The budget is over within planted-" in said and "2 of 2 settings are for another time" in said
+    assert list(tmp_path.rglob("*_CHECKPOINT_METADATA")) and not list(tmp_path.rglob("*.jsonl.gz"))
+    assert command("--budget_hours=1", "--datasets=planted") == 0
+    assert len(list(tmp_path.rglob("*.jsonl.gz"))) == 2
 
 
 @pytest.mark.parametrize(
