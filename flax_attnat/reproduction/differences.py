@@ -45,12 +45,19 @@ class Difference(NamedTuple):
         return self.p_every is not None and self.p_every <= CLEAR
 
 
+def paired(runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> tuple[np.ndarray, np.ndarray]:
+    """A figure of two settings, `[n]` each, over the n seeds at which both have it, ascending."""
+    common = sorted(set(runs) & set(others))
+    seeds = [seed for seed in common if None not in (runs[seed][figure], others[seed][figure])]
+    ours, theirs = (np.array([of[seed][figure] for seed in seeds], np.float64) for of in (runs, others))
+    return ours, theirs
+
+
 def difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> Difference:
     """A setting against another one, called `name`, over their common seeds; p values are not corrected."""
-    seeds = [seed for seed in sorted(set(runs) & set(others)) if None not in (runs[seed][figure], others[seed][figure])]
-    if not seeds:
+    ours, theirs = paired(runs, others, figure)
+    if not ours.size:
         return Difference(name, None, None, None, 0)
-    ours, theirs = (np.array([float(of[seed][figure]) for seed in seeds]) for of in (runs, others))
     compared = paired_seeds(ours, theirs)
     p_value = None if math.isnan(compared.p_value) else compared.p_value
     return Difference(name, compared.difference, p_value, None, compared.n, level=float(theirs.mean()))

@@ -13,6 +13,7 @@ from scipy import stats
 from flax_attnat.reporting import plot
 from flax_attnat.reproduction.cells import TITLES, named, technique_name
 from flax_attnat.reproduction.dataset_tables import CONTROL_TITLES
+from flax_attnat.reproduction.differences import paired
 from flax_attnat.reproduction.settings import (
     ORDER,
     Line,
@@ -68,14 +69,12 @@ def rows_of(lines: Sequence[Line], dataset: str) -> list[Row]:
 
 def _apart(runs: Mapping[int, Line], vanilla: Mapping[int, Line], figure: str, scale: float) -> tuple[float, ...]:
     """Differences of a figure over the seeds that both have, ascending."""
-    seeds = [
-        seed for seed in sorted(runs.keys() & vanilla.keys()) if None not in (runs[seed][figure], vanilla[seed][figure])
-    ]
-    return tuple(scale * (runs[seed][figure] - vanilla[seed][figure]) for seed in seeds)
+    ours, theirs = paired(runs, vanilla, figure)
+    return tuple((scale * (ours - theirs)).tolist())
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
-    """The mean of some differences and half of its 95 % interval's ends; these are NaN for one.
+    """The mean of some differences, and the ends of its 95 % interval by a t distribution; NaN of a single one.
 
     >>> mean, low, high = interval((1.0, 2.0, 3.0))
     >>> print(f"{mean:.2f} {low:.2f} {high:.2f}")

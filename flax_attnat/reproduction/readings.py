@@ -48,6 +48,17 @@ MEANINGS = (
 """The readings, the direction of each with `n_t = ||d_t||`, and what it does."""
 
 
+PLAIN = {"Pearson": "pearson_gradient", "tau": "kendall_gradient", "largest weight": "largest_attention"}
+"""Figures that are no shares, by their titles."""
+
+FIGURES = (
+    ("AUC", "auc", 100),
+    *((title, name, 1) for title, name in PLAIN.items()),
+    ("certified accuracy", "certified", 100),
+)
+"""What a reading is compared with Attention AT in, besides the main figure: title, name in a line, and scale."""
+
+
 def readings_section(lines: Sequence[Line]) -> Iterator[str]:
     """The section on the five readings."""
     yield "## Which iAT?"
@@ -84,7 +95,7 @@ def readings_section(lines: Sequence[Line]) -> Iterator[str]:
 
 def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
     """Each reading minus Attention AT, over the epsilons of a data set that all of them have."""
-    rows = []
+    found = []
     names: list[Name] = [("attention_at", None), *(("attention_iat", reading) for reading in READINGS)]
     for dataset in datasets_of(lines):
         curves = common_curves(index(lines), dataset, main_variant(dataset), names, FEWEST)
@@ -93,8 +104,8 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
         for name in names[1:]:
             if at and name in curves:
                 pairs = [(curves[name][epsilon], at[epsilon]) for epsilon in at]
-                rows.append((named(lines, dataset), str(name[1]), epsilons, *_differences(pairs)))
-    if rows:
+                found.append((named(lines, dataset), str(name[1]), epsilons, _apart(pairs)))
+    if found:
         yield (
             "Each reading minus Attention AT at the same epsilon, in the mean over the epsilons that all readings"
             f" of the data set below have (one with fewer than {FEWEST} is left out where another has {FEWEST}):"
@@ -103,16 +114,20 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
             " a difference no larger cannot be told from noise." + _noise(lines)
         )
         yield ""
-        heads = ("data", "reading", "epsilons", "F1 or accuracy", "AUC", "Pearson", "tau", "largest weight")
-        yield from table((*heads, "certified"), rows)
+        rows = [
+            (*facts, *(_apart_cell(of, 3 if title in PLAIN else 2) for title, of in apart.items()))
+            for *facts, apart in found
+        ]
+        yield from table(("data", "reading", "epsilons", *found[0][-1]), rows)
         yield "In short, of these data sets, by the means, each reading is above Attention AT"
         yield ""
         for reading in READINGS:
-            if of_one := [row for row in rows if row[1] == reading]:
+            of_one = [apart for _, name, _, apart in found if name == reading]
+            if of_one:
                 counts = (
-                    f"in {title} on {sum(row[place].startswith('+') for row in of_one)} of"
-                    f" {sum(row[place] != 'n/a' for row in of_one)}"
-                    for title, place in (("prediction", 3), ("Pearson", 5), ("certified accuracy", 8))
+                    f"in {title} on {sum(apart[title].mean() > 0 for apart in of_one if apart[title].size)} of"
+                    f" {sum(apart[title].size > 0 for apart in of_one)}"
+                    for title in ("F1 or accuracy", "Pearson", "certified accuracy")
                 )
                 same = " (the same method: this is noise)" if reading == "token" else ""
                 yield f"- `{reading}`: {', '.join(counts)}{same}."
@@ -138,24 +153,27 @@ def _noise(lines: Sequence[Line]) -> str:
     return f" Runs of the two with the same seed and epsilon differ in {', in '.join(said)}." if said else ""
 
 
-def _differences(pairs: Sequence[tuple[Mapping[int, Line], Mapping[int, Line]]]) -> Iterator[str]:
-    """The mean difference of each figure over pairs of settings, its deviation over seeds, and how many are above."""
-    main = figure_of(pairs[0][0])
-    figures = ("pearson_gradient", "kendall_gradient", "largest_attention")
-    for figure, scale in ((main, 100), ("auc", 100), *((name, 1) for name in figures), ("certified", 100)):
+def _apart(pairs: Sequence[tuple[Mapping[int, Line], Mapping[int, Line]]]) -> dict[str, np.ndarray]:
+    """Differences `[epsilons, seeds]` of each figure over pairs of settings, by its title; shares in per cent."""
+    main, apart = figure_of(pairs[0][0]), {}
+    for title, figure, scale in (("F1 or accuracy", main, 100), *FIGURES):
         both = [[certified(runs) if figure == "certified" else runs for runs in pair] for pair in pairs]
         key = "value" if figure == "certified" else figure
         seeds = sorted(set.intersection(*(set(runs) for pair in both for runs in pair)))
-        found = np.array(  # [epsilons, seeds]
+        found = np.array(
             [[scale * (_value(one[seed][key]) - _value(two[seed][key])) for seed in seeds] for one, two in both]
         ).reshape(len(both), len(seeds))
-        found = found[:, ~np.isnan(found).any(axis=0)]
-        if not found.size:
-            yield "n/a"
-            continue
-        digits, of_seeds = 2 if scale == 100 else 3, found.mean(axis=0)
-        spread = f" ± {of_seeds.std(ddof=1):.{digits}f}" if len(of_seeds) > 1 else ""
-        yield f"{of_seeds.mean():+.{digits}f}{spread} ({np.sum(found.mean(axis=1) > 0)})"
+        apart[title] = found[:, ~np.isnan(found).any(axis=0)]
+    return apart
+
+
+def _apart_cell(found: np.ndarray, digits: int) -> str:
+    """The mean of differences `[epsilons, seeds]`, its deviation over seeds, and at how many epsilons it is above."""
+    if not found.size:
+        return "n/a"
+    of_seeds = found.mean(axis=0)
+    spread = f" ± {of_seeds.std(ddof=1):.{digits}f}" if len(of_seeds) > 1 else ""
+    return f"{of_seeds.mean():+.{digits}f}{spread} ({np.sum(found.mean(axis=1) > 0)})"
 
 
 def _value(of: float | None) -> float:

@@ -88,9 +88,8 @@ def _compared(lines: Sequence[Line], figure: str | None) -> str:
         return ""
     count, above = sum(of.p_holm is not None and of.p_holm <= CLEAR for of in every), sum(of.above for of in every)
     return (
-        f" Of its {len(every)} comparisons {_number(count)} significant corrected over readings and data sets"
-        f"{f' ({above} in favour of iAT)' if count else ''}, {_number(sum(of.significant for of in every))} corrected"
-        " over all of them."
+        f" Significant of its {len(every)} comparisons: {count} corrected over readings and data sets ({above} in"
+        f" favour of iAT), {sum(of.significant for of in every)} corrected over all of them."
     )
 
 
@@ -98,14 +97,7 @@ def _ranges(lines: Sequence[Line]) -> str:
     """Of how many techniques the dependence on epsilon is more than seeds explain."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     every = [of for found in judged_courses(lines, variants).values() for of in found]
-    return (
-        f" Of {len(every)} ranges over epsilon {_number(sum(of.clear for of in every))} significant." if every else ""
-    )
-
-
-def _number(count: int) -> str:
-    """How many are: a number, or none."""
-    return "1 is" if count == 1 else f"{count} are" if count else "none is"
+    return f" Significant of {len(every)} ranges over epsilon: {sum(of.clear for of in every)}." if every else ""
 
 
 def _helps(lines: Sequence[Line]) -> list[str]:

@@ -126,7 +126,7 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
         "Not tested on enough data sets for span, released (best on 0 of 1 data set, above vanilla on 1) and for"
         " sentence, sign, token."
     ), "word_at at 5 is above"
-    assert re.search(r"Of 6 ranges over epsilon (none|\d) (is|are) significant\.$", said[3])
+    assert re.search(r"Significant of 6 ranges over epsilon: \d\.$", said[3])
     assert said[4].endswith("not corrected): attention_at minus vanilla sst +1.00."), "0.81 - 0.80 of every seed"
     every = summary(made() + made("ag_news", mark="partial"))[0]
     assert every.startswith("84 runs: some on sst, ag_news (partial); none on newsgroups, imdb, babi1,")
@@ -230,6 +230,9 @@ def test_each_reading_is_set_against_attention_at_over_all_settings(tmp_path) ->
             ("sign", "+2.00", "+0.010", "+0.007", 1),
         )
     ]
+    assert "- `span`: in F1 or accuracy on 1 of 1, in Pearson on 1 of 1, in certified on 0 of 1." in text, (
+        "equal is not"
+    )
 
 
 def test_token_says_how_much_is_noise(tmp_path) -> None:
