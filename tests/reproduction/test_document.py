@@ -230,7 +230,7 @@ def test_each_reading_is_set_against_attention_at_over_all_settings(tmp_path) ->
             ("sign", "+2.00", "+0.010", "+0.007", 1),
         )
     ]
-    assert "- `span`: in F1 or accuracy on 1 of 1, in Pearson on 1 of 1, in certified on 0 of 1." in text, (
+    assert "- `span`: in F1 or accuracy on 1 of 1, in Pearson on 1 of 1, in certified accuracy on 0 of 1." in text, (
         "equal is not"
     )
 
