@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Shaped
 
 from flax_attnat.perturbation.precision import round_toward_zero, wide_dtype
@@ -160,7 +161,7 @@ def masked_softmax(scores: Float[Array, "*shape"], mask: Mask, axis: int = -1) -
     return (exponentials / jnp.where(total > 0, total, 1)).astype(scores.dtype)
 
 
-def scale_to(direction: Array, epsilon: Scalar, dtype: jnp.dtype | None = None) -> Array:
+def scale_to(direction: Array, epsilon: Scalar, dtype: DTypeLike | None = None) -> Array:
     """`epsilon * direction`, `[B, *rest]`, in `dtype` (the direction's own if None), under stop_gradient.
 
     Zero stays zero even where epsilon is infinite.

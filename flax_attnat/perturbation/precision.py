@@ -1,6 +1,7 @@
 """The dtypes that perturbations are computed and returned in."""
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 
@@ -13,7 +14,7 @@ def wide_dtype(x: Array) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
-def round_toward_zero(x: Array, dtype: jnp.dtype) -> Array:
+def round_toward_zero(x: Array, dtype: DTypeLike) -> Array:
     """`x` (any shape) in a dtype that may be narrower, never larger in magnitude than it was.
 
     >>> float(jnp.float32(0.999).astype(jnp.bfloat16)), float(round_toward_zero(jnp.float32(0.999), jnp.bfloat16))
