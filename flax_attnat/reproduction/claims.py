@@ -97,7 +97,7 @@ class Verdict(NamedTuple):
       so_far: in a few words what was found where it was tested; may be empty.
       true: data sets, with their marks, where it is so.
       false: where it is not.
-      undecided: where it is neither, as something was not trained that it must be compared with.
+      undecided: where it is neither, as it, or something that it must be compared with, was not trained enough.
     """
 
     reading: str
@@ -221,8 +221,9 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
         begun = [of for of in trained if not of.enough]
         clear = sum(of.significantly_above for of in won)
         below = sum(bool(of.significantly_below) for of in lost)
-        so_far = tally("best on", (len(won), clear), (len(lost), below), len(undecided)) + _above_vanilla(tested)
-        said = [_said(of) for of in lost + undecided + begun]
+        open_yet = undecided + begun
+        so_far = tally("best on", (len(won), clear), (len(lost), below), len(open_yet)) + _above_vanilla(tested)
+        said = [_said(of) for of in lost + open_yet]
         whole = sum(not of.lacking for of in tested)
         if whole < TASKS:
             said.append(f"{TASKS - whole} of {TASKS} data sets were not tested against everything")
@@ -232,8 +233,8 @@ def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:
             verdict = HOLDS if clear >= TASKS - allowed else FAILS
         else:
             verdict = OPEN
-        names = (tuple(of.dataset for of in group) for group in (won, lost, undecided))
-        found.append(Verdict(reading, verdict, "; ".join(said), so_far if tested else "", *names))
+        names = (tuple(of.dataset for of in group) for group in (won, lost, open_yet))
+        found.append(Verdict(reading, verdict, "; ".join(said), so_far if trained else "", *names))
     return found
 
 

@@ -12,7 +12,7 @@ from scipy.stats import studentized_range
 from flax_attnat.evaluation.significance import holm
 from flax_attnat.reproduction.cells import named, technique_name
 from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN, TASKS, Verdict, tally
-from flax_attnat.reproduction.differences import CLEAR
+from flax_attnat.reproduction.differences import CLEAR, p_cell
 from flax_attnat.reproduction.settings import (
     ORDER,
     READINGS,
@@ -21,6 +21,7 @@ from flax_attnat.reproduction.settings import (
     Name,
     Setting,
     common_curves,
+    curves_of,
     figure_of,
     index,
     mean,
@@ -163,7 +164,7 @@ def chance_cell(of: Course) -> str:
     """The range by chance of a course and the p value of its own, as text."""
     if math.isnan(of.chance):
         return "n/a"
-    return f"{of.chance:.2f} ({of.p_value:.3f}" + ("" if math.isnan(of.p_holm) else f"; {of.p_holm:.3f}") + ")"
+    return f"{of.chance:.2f} ({p_cell(of.p_value)}" + ("" if math.isnan(of.p_holm) else f"; {p_cell(of.p_holm)}") + ")"
 
 
 def relative_epsilons(test: Index, dataset: str, variant: str, of: Course) -> list[float]:
@@ -195,7 +196,7 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
     of their widths is at least the larger one of theirs. A data set is judged by FEWEST epsilons or more. The claim
     fails as soon as one data set says otherwise; to hold, the ranges of the word techniques must also be significant.
     """
-    found, every = [], judged_courses(lines, variants, epoch)
+    found, every, test = [], judged_courses(lines, variants, epoch), index(lines, epoch=epoch)
     for reading in READINGS:
         names: list[Name] = [("attention_at", None), ("attention_iat", reading), ("word_at", None), ("word_iat", None)]
         said, few = list[str](), dict[str, str]()
@@ -203,9 +204,9 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
         for dataset, variant in variants.items():
             title, by_name = named(lines, dataset), {of.name: of for of in every[dataset]}
             if not all(name in by_name and len(by_name[name].epsilons) >= FEWEST for name in names):
-                begun = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
-                if len(begun) == len(names):
-                    few[title] = f"{title}: undecided, {_common(begun)} epsilons in common"
+                if ("attention_iat", reading) in curves_of(test, dataset, variant):
+                    begun = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
+                    few[title] = f"{title}: undecided, {_not_judged(names, begun)}"
                 continue
             four = [by_name[name] for name in names]
             true, significant = _less(four[:2], four[2:])
@@ -225,9 +226,12 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
     return found
 
 
-def _common(begun: Mapping[Name, Course]) -> int:
-    """How many epsilons some courses have, each the same."""
-    return len(next(iter(begun.values())).epsilons)
+def _not_judged(names: Sequence[Name], begun: Mapping[Name, Course]) -> str:
+    """Why a data set does not judge claim 3: what has no curve of two epsilons, or how few of them all have."""
+    lacking = [technique_name(name) for name in names if name not in begun]
+    if lacking:
+        return f"no curve of {', '.join(lacking)}"
+    return f"{len(begun[names[0]].epsilons)} epsilons in common"
 
 
 def _less(ours: Sequence[Course], words: Sequence[Course]) -> tuple[bool, bool]:

@@ -35,9 +35,14 @@ class Difference(NamedTuple):
     level: float | None = None
 
     @property
+    def clear(self) -> bool:
+        """Whether it is significant among the comparisons with this one of the others."""
+        return self.p_holm is not None and self.p_holm <= CLEAR
+
+    @property
     def above(self) -> bool:
         """Whether it is significantly above this one of the others, as it must be above each of some."""
-        return bool(self.difference and self.difference > 0 and self.p_holm is not None and self.p_holm <= CLEAR)
+        return self.clear and self.difference is not None and self.difference > 0
 
     @property
     def significant(self) -> bool:
@@ -68,10 +73,21 @@ def difference_cell(value: float, figure: str) -> str:
     return f"{value:+.3f}" if figure.startswith("pearson") else f"{100 * value:+.2f}"
 
 
+def p_cell(p_value: float | None) -> str:
+    """A p value as text, n/a where there is none.
+
+    >>> p_cell(0.0004), p_cell(0.05), p_cell(None), p_cell(math.nan)
+    ('<0.001', '0.050', 'n/a', 'n/a')
+    """
+    if p_value is None or math.isnan(p_value):
+        return "n/a"
+    return f"{p_value:.3f}" if p_value >= 0.0005 else "<0.001"
+
+
 def difference_p(runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> str:
     """A setting against another one over their common seeds, as text: the difference and its p value; else n/a."""
     found = difference("", runs, others, figure)
     if found.difference is None:
         return "n/a"
-    p_value = "" if found.p_value is None else f", p {found.p_value:.3f}"
+    p_value = "" if found.p_value is None else f", p {p_cell(found.p_value)}"
     return f"{difference_cell(found.difference, figure)}{p_value}"

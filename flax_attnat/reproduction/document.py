@@ -99,7 +99,7 @@ def _runs(lines: Sequence[Line]) -> Iterator[str]:
     yield ""
     yield (
         "Each figure of this page is of these runs, by its data set: the claims are judged by the first row of each,"
-        " the others are of the section on our choices."
+        " the others are of the section on our choices. Hours are of training alone, without evaluation."
     )
     yield ""
     titles = next(iter(facts.values()))

@@ -6,6 +6,7 @@ from statistics import median
 
 import numpy as np
 
+from flax_attnat.evaluation.significance import paired_seeds
 from flax_attnat.reproduction.cells import (
     TITLES,
     certified,
@@ -19,7 +20,7 @@ from flax_attnat.reproduction.cells import (
     technique_name,
 )
 from flax_attnat.reproduction.courses import FEWEST
-from flax_attnat.reproduction.differences import CLEAR, difference
+from flax_attnat.reproduction.differences import CLEAR, difference, p_cell
 from flax_attnat.reproduction.published import EARLY
 from flax_attnat.reproduction.settings import (
     ORDER,
@@ -119,14 +120,16 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
             for *facts, apart in found
         ]
         yield from table(("data", "reading", "epsilons", *found[0][-1]), rows)
-        yield "In short, of these data sets, by the means, each reading is above Attention AT"
+        yield (
+            "In short, on how many of these data sets each reading is above Attention AT by the means; in brackets on"
+            f" how many it is above with p of at most {CLEAR} (t test over seeds of these means, not corrected):"
+        )
         yield ""
         for reading in READINGS:
             of_one = [apart for _, name, _, apart in found if name == reading]
             if of_one:
                 counts = (
-                    f"in {title} on {sum(apart[title].mean() > 0 for apart in of_one if apart[title].size)} of"
-                    f" {sum(apart[title].size > 0 for apart in of_one)}"
+                    f"{title} {_above_at([apart[title] for apart in of_one if apart[title].size])}"
                     for title in ("F1 or accuracy", "Pearson", "certified accuracy")
                 )
                 same = " (the same method: this is noise)" if reading == "token" else ""
@@ -134,11 +137,20 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
         yield ""
 
 
+def _above_at(found: Sequence[np.ndarray]) -> str:
+    """Of how many data sets differences `[epsilons, seeds]` are above zero in the mean, and of how many clearly."""
+    above = [of.mean(axis=0) for of in found if of.mean() > 0]
+    clear = sum(paired_seeds(of, np.zeros_like(of)).p_value <= CLEAR for of in above)
+    return f"{len(above)} of {len(found)} ({clear})"
+
+
 def _noise(lines: Sequence[Line]) -> str:
     """How far runs of `token` and Attention AT with the same seed and epsilon are apart; nothing without them."""
     test = index(lines)
     apart: dict[str, list[float]] = {}
     for of, runs in test.items():
+        if of.variant != main_variant(of.dataset):
+            continue
         at = test.get(of._replace(technique="attention_at", reading=None), {}) if of.reading == "token" else {}
         figure = figure_of(runs)
         for name, key, scale in ((TITLES[figure], figure, 100), ("Pearson", "pearson_gradient", 1)):
@@ -251,5 +263,5 @@ def _found_again(test: Index, setting: Setting, beside: Sequence[Setting], figur
         found = "confirmed" if same else "refuted"
     else:
         found = f"neither confirmed nor refuted; the means say {'the same' if same else 'the contrary'}"
-    sure = "" if p_value is None else f", p {p_value:.3f} over seeds"
+    sure = "" if p_value is None else f", p {p_cell(p_value)} over seeds"
     return f"{found} ({ours:.3f} against {theirs:.3f} of {name}{sure})"

@@ -15,7 +15,7 @@ from flax_attnat.reproduction.claims import (
     verdicts,
 )
 from flax_attnat.reproduction.courses import judged_courses, sensitivity_verdicts
-from flax_attnat.reproduction.differences import CLEAR, difference_p
+from flax_attnat.reproduction.differences import difference_p
 from flax_attnat.reproduction.settings import (
     DATASETS,
     READINGS,
@@ -74,7 +74,8 @@ def _tested(lines: Sequence[Line]) -> str:
     seeds = sorted({len({line["seed"] for line in lines if line["dataset"] == of}) for of in tested})
     many = " or ".join(map(str, seeds))
     return (
-        f"{runs} runs: {said}. Verdicts go by the means of {many} seed{'' if seeds == [1] else 's'}. No claim can be"
+        f"{runs} runs: {said}. Verdicts go by the means of {many} seed{'' if seeds == [1] else 's'}, however"
+        " little they differ. No claim can be"
         " said to hold before all ten data sets are trained; and one that does not hold is not shown to be false where"
         " differences are not significant."
     )
@@ -86,7 +87,7 @@ def _compared(lines: Sequence[Line], figure: str | None) -> str:
     every = comparisons(judge(lines, variants, figure))
     if not every:
         return ""
-    count, above = sum(of.p_holm is not None and of.p_holm <= CLEAR for of in every), sum(of.above for of in every)
+    count, above = sum(of.clear for of in every), sum(of.above for of in every)
     return (
         f" Significant of its {len(every)} comparisons: {count} corrected over readings and data sets ({above} in"
         f" favour of iAT), {sum(of.significant for of in every)} corrected over all of them."

@@ -21,7 +21,11 @@ def test_what_was_trained_at_one_epsilon_is_not_judged() -> None:
     assert claims.verdicts(found, allowed=1)[0].verdict == FAILS
     few = judged({"span": 0.7}, ("sst", "imdb"), least=2)
     verdict = claims.verdicts(few, allowed=1)[0]
-    assert (verdict.verdict, verdict.so_far, verdict.counts) == (OPEN, "", (0, 0, 0))
+    assert (verdict.verdict, verdict.so_far, verdict.counts) == (
+        OPEN,
+        "best on 0 of 2 data sets, undecided on 2",
+        (0, 0, 2),
+    )
     assert verdict.reason.startswith("sst: undecided, trained at 1 epsilon; imdb: undecided, trained at 1 epsilon; 10")
     assert all(other.p_holm is None for of in few for other in of.differences)
     names = [f"set{number}" for number in range(10)]
@@ -347,6 +351,9 @@ def test_claim_three_is_not_judged_by_few_epsilons() -> None:
     reason = "sst: undecided, 2 epsilons in common; 10 of 10 data sets were not tested"
     assert (span.verdict, span.reason, span.counts) == (OPEN, reason, (0, 0, 1))
     assert all(of.reason == "10 of 10 data sets were not tested" and not of.so_far for of in others)
+    few = [line for line in lines if not line["technique"].startswith("word_")]
+    reason = "sst: undecided, no curve of word_at, word_iat; 10 of 10 data sets were not tested"
+    assert courses.sensitivity_verdicts(few, {"sst": "pretrained"})[0].reason == reason
 
 
 def test_means_and_spreads_leave_undefined_figures_out() -> None:
