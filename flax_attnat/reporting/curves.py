@@ -155,6 +155,8 @@ def draw_epsilon(lines: Iterable[Line], figure: str, title: str, split: str = "t
                 plot.draw_points(axes, look, list(zip(curve.x, curve.mean, curve.sd, strict=True)), zero, shift)
             else:
                 plot.draw_level(axes, look, curve.mean[0], curve.sd[0])
+        if scale == 100:
+            plot.keep_between(axes, 0, 100)
         axes.set_xlabel("epsilon (log scale)")
         axes.set_ylabel(f"{name} on {split}" + (" (%)" if scale == 100 else ""))
     return drawn

@@ -243,6 +243,13 @@ def draw_level(axes: Axes, look: Look, mean: float, sd: float | None) -> None:
         axes.axhspan(mean - sd, mean + sd, color=look.colour, alpha=0.12, linewidth=0)
 
 
+def keep_between(axes: Axes, low: float, high: float) -> None:
+    """Ends the y axis a little beyond values that cannot be passed, where bands of what was drawn would."""
+    bottom, top = axes.get_ylim()
+    room = 0.03 * (min(top, high) - max(bottom, low))
+    axes.set_ylim(max(bottom, low - room), min(top, high + room))
+
+
 def save(figure: Figure, folder: epath.PathLike, name: str) -> list[epath.Path]:
     """Writes a figure as PNG (200 dots an inch) and SVG (its text as text); the same figure gives the same bytes.
 

@@ -251,3 +251,15 @@ def test_points_of_one_epsilon_are_beside_each_other_and_in_the_figure():
     left, right = axes.get_xlim()
     assert len(set(x)) == 5 and left < min(x) and max(x) < right and sorted(x)[2] == pytest.approx(5)
     assert "side by side" in figure.legends[0].get_title().get_text()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 1.0), (0.0, 0.5), (0.0, 1.0)])
+def test_bands_of_shares_end_where_shares_do(low, high):
+    """Seeds far apart: the band of one standard deviation would pass 100 or 0 per cent."""
+    lines = [line(seed, epsilon, f1=value) for epsilon in (1.0, 5.0) for seed, value in enumerate((low, high, high))]
+    axes = draw_epsilon(lines, "f1", "").axes[0]
+    bottom, top = axes.get_ylim()
+    assert bottom > -5 and top < 105 and (top > 100) == (high == 1)
+    assert all(bottom < y < top for drawn in axes.lines for y in drawn.get_ydata() if y)
+    other = [line(seed, epsilon, pearson=value) for epsilon in (1.0, 5.0) for seed, value in enumerate((0.0, 1.0))]
+    assert draw_epsilon(other, "pearson", "").axes[0].get_ylim()[1] > 1.1, "what is no share has its whole band"
