@@ -8,7 +8,7 @@ from statistics import median
 from scipy import stats
 
 from flax_attnat.reproduction.cells import epsilon_cell, named, number, percent, table, technique_name
-from flax_attnat.reproduction.claims import LEAST_EPSILONS, Judged, Verdict, comparisons, judge
+from flax_attnat.reproduction.claims import LEAST_EPSILONS, ZERO, Judged, Verdict, comparisons, judge
 from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, judged_courses, relative_epsilons
 from flax_attnat.reproduction.differences import CLEAR, Difference, difference_cell, difference_p, p_cell
 from flax_attnat.reproduction.settings import (
@@ -25,44 +25,40 @@ from flax_attnat.reproduction.settings import (
 )
 
 COMPARED = (
-    "Each reading at its own epsilon against the others at theirs, and against its controls: random perturbation, and"
-    " epsilon 0, which trains on twice the clean loss. Difference of the means over the seeds that both have; in"
-    " brackets p of a paired t test over seeds, and the same p corrected over readings and data sets, within its"
-    " column (Holm); n/a: not trained, equal differences, or, corrected, trained at fewer than"
-    f" {LEAST_EPSILONS} epsilons and so not judged. Best on a data set: above all of the others by the means, however"
-    f" little; significantly: above both controls with a corrected p of at most {CLEAR} in their columns. By the means"
-    " claim 1, of nine of ten tasks, fails when a reading is not the best on two data sets, and claim 2, of all tasks,"
-    " on one. To hold, it must be significantly the best on nine (on all ten), which is a condition of ours."
-    " Significantly below, of whichever of the others, is"
-    " corrected over all columns at once. Epsilon: the one that is best on dev; in brackets how many were tried, and"
-    " whether it is the smallest or largest of them, so that a better one may lie beyond. Where techniques were"
-    " trained at different numbers of epsilons, more to choose from is a small advantage."
+    "Difference: of the means over the seeds that both have, each technique at its own epsilon. In brackets: p of a"
+    " paired t test over seeds; the same corrected over readings and data sets, within its column (Holm). n/a: not"
+    f" trained, equal differences, or, corrected, trained at fewer than {LEAST_EPSILONS} epsilons and so not judged.",
+    "Controls: random perturbation (attention_rp), and epsilon 0, which trains on twice the clean loss.",
+    "Best on a data set: above all of the others by the means, however little. Significantly the best: above both"
+    f" controls with a corrected p of at most {CLEAR} in their columns. Significantly below, of whichever of the"
+    " others: corrected over all columns at once.",
+    "By the means claim 1, of nine of ten tasks, fails when a reading is not the best on two data sets, and claim 2,"
+    " of all tasks, on one. To hold, it must be significantly the best on nine (on all ten), which is a condition of"
+    " ours.",
+    "Epsilon: the one that is best on dev; in brackets how many were tried, and whether it is the smallest or largest"
+    " of them, so that a better one may lie beyond. Where techniques were trained at different numbers of epsilons,"
+    " more to choose from is a small advantage.",
 )
 """How the table of claims 1 and 2 is read."""
 
-JUDGED_BY = (
+RANGES = (
     "The abstract does not say less than what; we read: than the techniques that perturb words. Then the claim is true"
     " of a data set where the larger range of Attention AT and this iAT is below the smaller one of the word"
     " techniques, and the smaller of their widths is at least the larger one of theirs (widths in the same order),"
     f" over the {FEWEST} or more epsilons that all below have. As a condition of ours it fails by one data set where it"
     " is not so; to hold, the ranges of the word techniques must also be significant on all ten. Significant: the"
-    f" range that decides has a corrected p of at most {CLEAR}; a loss by the widths alone is not. Epsilons are the"
-    " same numbers for all; relative to what each technique perturbs they differ (see `relative`)."
-)
-"""When claim 3 is true."""
-
-RANGES = (
-    "Best mean: the largest over these epsilons; a technique that is as bad at all of them has a small range too."
-    " Range: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have (one"
+    f" range that decides has a corrected p of at most {CLEAR}; a loss by the widths alone is not.",
+    "Best mean: the largest over these epsilons; a technique that is as bad at all of them has a small range too.",
+    "Range: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have (one"
     f" trained at fewer than {FEWEST} is left out where another has {FEWEST}). Without a seed: the smallest and the"
-    " largest range that is left without one of the seeds; where these are far apart one run makes the range. By"
-    " chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
+    " largest range that is left without one of the seeds; where these are far apart one run makes the range.",
+    "By chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
     " that they give this one or a larger, and p corrected over techniques and data sets (Holm). It is Tukey's test,"
     " which assumes equal variances, with what is left as error when each seed and each epsilon has its own mean (k"
-    f" epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above {CLEAR} a range does not show a dependence."
-    f" Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured."
-    " Relative: the epsilons over the norm of what is perturbed, before it is trained to resist: vanilla's scores less"
-    " their mean; the word vectors of a text at the technique's smallest epsilon."
+    f" epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above {CLEAR} a range does not show a dependence.",
+    f"Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured.",
+    "Relative: the epsilons, the same numbers for all, over the norm of what is perturbed, before it is trained to"
+    " resist: vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon.",
 )
 """How the table of claim 3 is read."""
 
@@ -71,7 +67,10 @@ def claim_section(place: int, claim: str, said: Sequence[Verdict], lines: Sequen
     """A claim: verdicts, and the comparison with the controls or the curves behind them."""
     yield f"## Claim {place}: {claim}"
     yield ""
-    yield from table(("reading", "verdict", "figures"), [(of.reading, of.verdict, of.reason) for of in said])
+    yield from table(
+        ("reading", "verdict", "so far", "figures"),
+        [(of.reading, of.verdict, of.so_far or "not trained", of.reason) for of in said],
+    )
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     if place == 3:
         yield from _dependence(lines, variants)
@@ -81,10 +80,7 @@ def claim_section(place: int, claim: str, said: Sequence[Verdict], lines: Sequen
 
 def _dependence(lines: Sequence[Line], variants: Mapping[str, str]) -> Iterator[str]:
     """How techniques depend on epsilon, for claim 3."""
-    yield JUDGED_BY
-    yield ""
-    yield RANGES
-    yield ""
+    yield from (*(f"- {line}" for line in RANGES), "")
     columns = (
         "data",
         "technique",
@@ -123,8 +119,10 @@ def _comparison(lines: Sequence[Line], variants: Mapping[str, str], figure: str 
     """Each reading against the others and its controls, for claims 1 (no figure: the main one) and 2."""
     if not (judged := judge(lines, variants, figure)):
         return
-    yield COMPARED if figure is None else "Read as the table of claim 1; differences of Pearson over texts."
-    yield ""
+    if figure is None:
+        yield from (*(f"- {line}" for line in COMPARED), "")
+    else:
+        yield from ("Read as the table of claim 1; differences of Pearson over texts.", "")
     if power := _least_significant(judged, 1 if figure else 100):
         yield power
         yield ""
@@ -137,10 +135,12 @@ def _comparison(lines: Sequence[Line], variants: Mapping[str, str], figure: str 
         )
         yield (
             f"{why if figure is None else 'What normalised word vectors do'} without a perturbation (word_at at epsilon"
-            " 0), beside epsilon 0 of attention_at, which has twice the clean loss too, and what perturbing adds (p of"
-            f" paired t tests over seeds, not corrected): {'; '.join(found)}."
+            " 0), beside epsilon 0 of attention_at, which has twice the clean loss too, and what perturbing adds (in"
+            " brackets p of a paired t test over seeds, not corrected):"
         )
         yield ""
+        heads = ("data", ZERO, "normalised words", f"minus {ZERO}", "word_at", "epsilon", "minus normalised words")
+        yield from table(heads, found)
 
 
 def _least_significant(judged: Sequence[Judged], unit: float) -> str:
@@ -189,21 +189,18 @@ def _least(of: Difference, tests: int) -> float:
     return abs(of.difference) * t_needed / t_found
 
 
-def _normalised(lines: Sequence[Line], dataset: str, figure: str | None) -> str:
-    """What normalised word vectors do without a perturbation; nothing where that or a figure beside it is not there."""
+def _normalised(lines: Sequence[Line], dataset: str, figure: str | None) -> tuple[str, ...]:
+    """A row of what normalised word vectors do without a perturbation; empty where a figure of it is not there."""
     variant = main_variant(dataset)
     test, trained = index(lines), chosen(lines, dataset, variant).get(("word_at", None))
     settings = (control(dataset, variant, "word_at"), control(dataset, variant, "attention_at"), trained)
     found = [test.get(of, {}) if of else {} for of in settings]
     if trained is None or not all(found):
-        return ""
+        return ()
     name = figure or figure_of(found[0])
     own, zero, best = (number(runs, name) if figure else percent(runs, name) for runs in found)
     alone, added = difference_p(found[0], found[1], name), difference_p(found[2], found[0], name)
-    return (
-        f"{named(lines, dataset)} {own}, against {zero} ({alone}); word_at at {epsilon_cell(trained.epsilon)} {best}"
-        f" ({added} over normalised words)"
-    )
+    return (named(lines, dataset), zero, own, alone, best, epsilon_cell(trained.epsilon), added)
 
 
 def _compared(of: Judged) -> tuple[str, ...]:

@@ -85,9 +85,9 @@ def p_cell(p_value: float | None) -> str:
 
 
 def difference_p(runs: Mapping[int, Line], others: Mapping[int, Line], figure: str) -> str:
-    """A setting against another one over their common seeds, as text: the difference and its p value; else n/a."""
+    """A setting against another one over their common seeds: the difference and, in brackets, its p value; or n/a."""
     found = difference("", runs, others, figure)
     if found.difference is None:
         return "n/a"
-    p_value = "" if found.p_value is None else f", p {p_cell(found.p_value)}"
+    p_value = "" if found.p_value is None else f" ({p_cell(found.p_value)})"
     return f"{difference_cell(found.difference, figure)}{p_value}"

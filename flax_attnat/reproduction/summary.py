@@ -30,6 +30,8 @@ from flax_attnat.reproduction.settings import (
     main_variant,
 )
 
+WHERE = ("on which it is the best", "on which it correlates most", "on which it is true")
+"""What is counted of each claim, by data sets."""
 CLAIMS = (
     ("Attention iAT predicts best, on nine of ten tasks.", 1),
     ("Its attention correlates more strongly with gradient importance, on all tasks.", 0),
@@ -41,16 +43,10 @@ def summary(lines: Sequence[Line]) -> list[str]:
     """What the record says, in five lines of Markdown at most."""
     if not datasets_of(lines):
         return ["Nothing has been trained yet: no claim was tested."]
-    found = [_tested(lines)]
-    compared = (_compared(lines, None), _compared(lines, "pearson_gradient"), _ranges(lines))
-    for number, ((claim, judged), beside) in enumerate(zip(judged_claims(lines), compared, strict=True), 1):
-        parts = [
-            _part(verdict, [of for of in judged if of.verdict == verdict])
-            for verdict in (FAILS, HOLDS, OPEN)
-            if any(of.verdict == verdict for of in judged)
-        ]
-        found.append(f"{number}. {claim} {_capital('; '.join(parts))}.{beside}")
-    return found + _helps(lines)
+    counted = (_compared(lines, None), _compared(lines, "pearson_gradient"), _ranges(lines))
+    claims = enumerate(zip(judged_claims(lines), WHERE, counted, strict=True), 1)
+    said = [f"{number}. {_claim(claim, judged, where)}{counts}" for number, ((claim, judged), where, counts) in claims]
+    return [_tested(lines), *said, *_helps(lines)]
 
 
 def lacking(lines: Sequence[Line], dataset: str) -> list[str]:
@@ -75,23 +71,20 @@ def _tested(lines: Sequence[Line]) -> str:
     many = " or ".join(map(str, seeds))
     return (
         f"{runs} runs: {said}. Verdicts go by the means of {many} seed{'' if seeds == [1] else 's'}, however"
-        " little they differ. No claim can be"
-        " said to hold before all ten data sets are trained; and one that does not hold is not shown to be false where"
-        " differences are not significant."
+        " little they differ. No claim can be said to hold before all ten data sets are trained; and one that does not"
+        " hold is not shown to be false where differences are not significant."
     )
 
 
 def _compared(lines: Sequence[Line], figure: str | None) -> str:
-    """How many comparisons of a claim are significant, by both corrections; nothing where there is none."""
+    """How many comparisons of a claim are significant; nothing where there is none."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     every = comparisons(judge(lines, variants, figure))
     if not every:
         return ""
     count, above = sum(of.clear for of in every), sum(of.above for of in every)
-    return (
-        f" Significant of its {len(every)} comparisons: {count} corrected over readings and data sets ({above} in"
-        f" favour of iAT), {sum(of.significant for of in every)} corrected over all of them."
-    )
+    favour = f", {above} of them in favour of iAT" if count else ""
+    return f" Significant of {len(every)} comparisons: {count}{favour}."
 
 
 def _ranges(lines: Sequence[Line]) -> str:
@@ -120,22 +113,30 @@ def _helps(lines: Sequence[Line]) -> list[str]:
         }
         for title, (ours, theirs) in pairs.items():
             if ours and theirs:
-                change = f"{named(lines, dataset)} {difference_p(ours, theirs, figure)}"
-                said.setdefault(title, []).append(change + ("" if figure == "f1" else f" ({TITLES[figure]})"))
+                title_of = named(lines, dataset) + ("" if figure == "f1" else f" {TITLES[figure]}")
+                said.setdefault(title, []).append(f"{title_of} {difference_p(ours, theirs, figure)}")
     if not said:
         return []
-    parts = "; ".join(f"{title} {', '.join(changes)}" for title, changes in said.items())
-    return [f"Beside the claims, F1 on test (p of paired t tests over seeds, not corrected): {parts}."]
+    parts = "; ".join(f"{title}: {', '.join(changes)}" for title, changes in said.items())
+    return [f"Beside the claims, F1 on test (in brackets p of a paired t test over seeds, not corrected). {parts}."]
 
 
-def _part(verdict: str, judged: Sequence[Verdict]) -> str:
-    """What is said of the readings that have one verdict: those together that have the same figures."""
-    named_by: dict[str, list[str]] = {}
+def _claim(claim: str, judged: Sequence[Verdict], where: str) -> str:
+    """A claim, the verdict of each reading, and on how many of the data sets that are decided it is so."""
+    groups = {of.verdict: [each.reading for each in judged if each.verdict == of.verdict] for of in judged}
+    counts: dict[tuple[int, int], list[str]] = {}
     for of in judged:
-        named_by.setdefault(of.so_far, []).append(of.reading)
-    said = [", ".join(names) + (f" ({so_far})" if so_far else "") for so_far, names in named_by.items()]
-    enough = " on enough data sets" if verdict == OPEN and any(named_by) else ""
-    return f"{verdict}{enough} for {' and for '.join(said)}"
+        so, not_so, _ = of.counts
+        if so + not_so:
+            counts.setdefault((so, so + not_so), []).append(of.reading)
+    said = "; ".join(
+        f"{verdict}{' on enough data sets' if verdict == OPEN and counts else ''}"
+        f" for {', '.join(groups[verdict]) if len(groups) > 1 else 'any reading'}"
+        for verdict in (FAILS, HOLDS, OPEN)
+        if verdict in groups
+    )
+    tally = "; ".join(f"{', '.join(names)} {so} of {every}" for (so, every), names in counts.items())
+    return f"{claim[:-1]}: {said}." + (f" Data sets {where}, of those decided: {tally}." if tally else "")
 
 
 def judged_claims(lines: Sequence[Line]) -> list[tuple[str, list[Verdict]]]:
@@ -145,8 +146,3 @@ def judged_claims(lines: Sequence[Line]) -> list[tuple[str, list[Verdict]]]:
     for (claim, allowed), figure in zip(CLAIMS, (None, "pearson_gradient"), strict=True):
         found.append((claim, verdicts(judge(lines, variants, figure), allowed)))
     return [*found, (THIRD, sensitivity_verdicts(lines, variants))]
-
-
-def _capital(text: str) -> str:
-    """With a capital letter first."""
-    return text[:1].upper() + text[1:]
