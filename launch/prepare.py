@@ -99,7 +99,7 @@ def split_rows(dataset: Dataset, expected: Mapping[str, int]) -> Iterator[dict[s
         lengths = np.array([len(tokens) for tokens in split.tokens])
         unknown = float(np.mean(np.concatenate(split.tokens) == 1)) if lengths.sum() else 0.0
         classes = np.bincount(split.labels, minlength=len(dataset.label_names))
-        largest = dataset.label_names[int(classes.argmax())]
+        largest = dataset.label_names[int(np.argmax(classes))]
         row = {"split": name, "n": f"{len(lengths):,}"}
         if expected:
             fewer, more = len(lengths) < expected[name], len(lengths) > expected[name]
@@ -107,10 +107,10 @@ def split_rows(dataset: Dataset, expected: Mapping[str, int]) -> Iterator[dict[s
             row["data"] = "partial" if fewer else "more" if more else "whole"
         yield row | {
             "mean len": f"{lengths.mean():.1f}",
-            "longest": f"{lengths.max():,}",
+            "longest": f"{np.max(lengths):,}",
             "vocab": f"{len(dataset.vocabulary.words) - 2:,}",
             "UNK": f"{unknown:.1%}",
-            "largest class": f"{classes.max() / len(lengths):.1%} {largest} of {len(classes)}",
+            "largest class": f"{np.max(classes) / len(lengths):.1%} {largest} of {len(classes)}",
         }
 
 

@@ -46,7 +46,7 @@ def make_buckets(split: Split, widths: Sequence[int]) -> list[Bucket]:
     """
     lengths = np.array([len(tokens) for tokens in split.tokens], np.int32)
     edges = list(widths)
-    longest = int(lengths.max(initial=0))
+    longest = int(np.max(lengths, initial=0))
     while edges[-1] < longest:
         edges.append(1 << edges[-1].bit_length())
     places = np.searchsorted(np.array(edges), lengths)
@@ -66,7 +66,7 @@ def _queries(queries: Sequence[np.ndarray] | None, index: np.ndarray) -> tuple[n
         return None, None
     lengths = np.array([len(queries[i]) for i in index], np.int32)
     width = LEAST_QUERY_WIDTH
-    while width < lengths.max():
+    while width < np.max(lengths):
         width *= 2
     return _padded([queries[i] for i in index], width), lengths
 

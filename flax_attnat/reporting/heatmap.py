@@ -223,7 +223,7 @@ def shades(weights: Sequence[float]) -> list[tuple[str, int]]:
     values = np.asarray(weights, np.float64)
     finite = np.isfinite(values)
     values = np.where(finite, values, 0.0)
-    largest = values.max(initial=0.0)
+    largest = np.max(values, initial=0.0)
     sizes = np.rint(100 * np.clip(values / largest, 0, 1) if largest > 0 else 0 * values).astype(int)
     numbers = [f"{value:.3f}" if real else "NaN" for value, real in zip(values.tolist(), finite, strict=True)]
     return list(zip(numbers, sizes.tolist(), strict=True))
