@@ -83,15 +83,19 @@ def _compared(lines: Sequence[Line], figure: str | None) -> str:
     if not every:
         return ""
     count, above = sum(of.clear for of in every), sum(of.above for of in every)
-    favour = f", {above} of them in favour of iAT" if count else ""
-    return f" Significant of {len(every)} comparisons: {count}{favour}."
+    return f" Of {len(every)} comparisons {_significant(count)}{f', {above} in favour of iAT' if count else ''}."
 
 
 def _ranges(lines: Sequence[Line]) -> str:
     """Of how many techniques the dependence on epsilon is more than seeds explain."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     every = [of for found in judged_courses(lines, variants).values() for of in found]
-    return f" Significant of {len(every)} ranges over epsilon: {sum(of.clear for of in every)}." if every else ""
+    return f" Of {len(every)} ranges over epsilon {_significant(sum(of.clear for of in every))}." if every else ""
+
+
+def _significant(count: int) -> str:
+    """How many are significant."""
+    return f"{count or 'none'} {'are' if count > 1 else 'is'} significant"
 
 
 def _helps(lines: Sequence[Line]) -> list[str]:
