@@ -77,13 +77,17 @@ def _tested(lines: Sequence[Line]) -> str:
 
 
 def _compared(lines: Sequence[Line], figure: str | None) -> str:
-    """How many comparisons of a claim are significant; nothing where there is none."""
+    """How many comparisons of a claim are significant, by both corrections; nothing where there is none."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     every = comparisons(judge(lines, variants, figure))
     if not every:
         return ""
     count, above = sum(of.clear for of in every), sum(of.above for of in every)
-    return f" Of {len(every)} comparisons {_significant(count)}{f', {above} in favour of iAT' if count else ''}."
+    favour = f" ({above} in favour of iAT)" if count else ""
+    return (
+        f" Of {len(every)} comparisons {_significant(count)} when corrected over readings and data sets{favour},"
+        f" {sum(of.significant for of in every) or 'none'} when corrected over all of them."
+    )
 
 
 def _ranges(lines: Sequence[Line]) -> str:
@@ -133,9 +137,10 @@ def _claim(claim: str, judged: Sequence[Verdict], where: str) -> str:
         so, not_so, _ = of.counts
         if so + not_so:
             counts.setdefault((so, so + not_so), []).append(of.reading)
+    one = "every reading" if HOLDS in groups else "any reading"
     said = "; ".join(
         f"{verdict}{' on enough data sets' if verdict == OPEN and counts else ''}"
-        f" for {', '.join(groups[verdict]) if len(groups) > 1 else 'any reading'}"
+        f" for {', '.join(groups[verdict]) if len(groups) > 1 else one}"
         for verdict in (FAILS, HOLDS, OPEN)
         if verdict in groups
     )
