@@ -54,9 +54,10 @@ RANGES = (
     f" trained at fewer than {FEWEST} is left out where another has {FEWEST}). Without a seed: the smallest and the"
     " largest range that is left without one of the seeds; where these are far apart one run makes the range.",
     "By chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
-    " that they give this one or a larger, and p corrected over techniques and data sets (Holm). It is Tukey's test,"
-    " which assumes equal variances, with what is left as error when each seed and each epsilon has its own mean (k"
-    f" epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above {CLEAR} a range does not show a dependence.",
+    f" that they give this one or a larger, and, of {FEWEST} epsilons or more, p corrected over techniques and data sets"
+    " (Holm). It is Tukey's test, which assumes equal variances, with what is left as error when each seed and each"
+    " epsilon has its own mean (k epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above"
+    f" {CLEAR} a range does not show a dependence.",
     f"Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured.",
     "Relative: the epsilons, the same numbers for all, over the norm of what is perturbed, before it is trained to"
     " resist: vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon.",

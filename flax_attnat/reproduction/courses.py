@@ -59,6 +59,11 @@ class Course(NamedTuple):
     without: tuple[float, float] = (math.nan, math.nan)
 
     @property
+    def judged(self) -> bool:
+        """Whether it has the epsilons that a claim is judged by."""
+        return len(self.epsilons) >= FEWEST
+
+    @property
     def clear(self) -> bool:
         """Whether the technique depends on epsilon more than seeds explain."""
         return self.p_holm <= CLEAR
@@ -188,10 +193,8 @@ def judged_courses(lines: Sequence[Line], variants: Mapping[str, str], epoch: st
     found = {
         dataset: courses(lines, dataset, variant, epoch=epoch, fewest=FEWEST) for dataset, variant in variants.items()
     }
-    judged = [
-        of.p_value if len(of.epsilons) >= FEWEST else math.nan for of in itertools.chain.from_iterable(found.values())
-    ]
-    every = iter(holm(np.array(judged)).tolist())
+    p_values = [of.p_value if of.judged else math.nan for of in itertools.chain.from_iterable(found.values())]
+    every = iter(holm(np.array(p_values)).tolist())
     return {dataset: [of._replace(p_holm=next(every)) for of in of_one] for dataset, of_one in found.items()}
 
 
@@ -209,7 +212,7 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
         lost, won = dict[str, bool](), dict[str, bool]()
         for dataset, variant in variants.items():
             title, by_name = named(lines, dataset), {of.name: of for of in every[dataset]}
-            if not all(name in by_name and len(by_name[name].epsilons) >= FEWEST for name in names):
+            if not all(name in by_name and by_name[name].judged for name in names):
                 if ("attention_iat", reading) in curves_of(test, dataset, variant):
                     begun = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
                     few[title] = f"{title}: undecided, {_not_judged(names, begun)}"

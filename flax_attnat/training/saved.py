@@ -234,9 +234,9 @@ def _check_owner(trainer: Trainer, meta: dict[str, Any]) -> None:
         there = meta.get("data", {}).get(name, here)  # older checkpoints do not say
         if there != here:
             raise WorkdirError(
-                f"the checkpoints were made with other texts or labels of the split {name} ({there['texts']:,} texts of"
-                f" CRC-32 {there['crc32']}, and here {here['texts']:,} of {here['crc32']}). Give the data it was trained"
-                " on, or another --workdir."
+                f"the checkpoints were made with other texts or labels of the split {name} ({there['texts']:,} texts,"
+                f" CRC-32 {there['crc32']}; here {here['texts']:,}, {here['crc32']}). Give the data it was trained on,"
+                " or another --workdir."
             )
 
 
