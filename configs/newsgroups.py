@@ -2,8 +2,8 @@ r"""Baseball or hockey, from 20 Newsgroups posts, the hyper-parameters of Kitada
 
 The paper's 20 Newsgroups experiment (six techniques, BiLSTM with additive attention), on the posts of 7 to 499
 words without headers, footers and quotes. For comparison, a single run published with Jain & Wallace's code:
-vanilla accuracy .922, F1 .917, AUC .978. Needs 20news-bydate.tar.gz (14 MB, downloaded where `raw_dir` is
-empty) and, as in the paper, 300-d vectors: `--config.data.vectors=fasttext-simple`.
+vanilla accuracy .922, F1 .917, AUC .978. Needs 20news-bydate.tar.gz (14 MB, downloaded where `raw_dir` lacks
+it) and, as in the paper, 300-d vectors: `--config.data.vectors=fasttext-simple`.
 
     python -m launch.train --config=configs/newsgroups.py --config.technique=attention_iat --config.epsilon=5 \
         --config.data.raw_dir=DIR --workdir=runs/newsgroups

@@ -194,15 +194,33 @@ def open_workdir(workdir: str | None, flag: str = "workdir") -> epath.Path:
     """
     if not workdir:
         raise UsageError(f"--{flag}=DIR is missing: say where configuration, checkpoints and results are.")
+    path, there, folder = _look(workdir, flag)
+    if there and not folder:
+        raise UsageError(f"--{flag}={workdir} is a file: give a folder.")
+    return path
+
+
+def open_file(address: str, flag: str) -> epath.Path:
+    """The path or gs:// address of a file to write, which need not be there yet.
+
+    Raises:
+      UsageError: it is a folder, or its address is of a kind that nothing here can open.
+    """
+    path, _, folder = _look(address, flag)
+    if folder:
+        raise UsageError(f"--{flag}={address} is a folder: give a file.")
+    return path
+
+
+def _look(address: str, flag: str) -> tuple[epath.Path, bool, bool]:
+    """A path or gs:// address, whether something is there, and whether that is a folder."""
     try:
-        path = epath.Path(workdir).expanduser()
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"--{flag}={workdir} is a file: give a folder.")
-        return path
+        path = epath.Path(address).expanduser()
+        return path, path.exists(), path.is_dir()
     except (KeyError, ImportError) as error:
         raise UsageError(
-            f"--{flag}={workdir} cannot be opened ({_plain(error)[:-1]}): give a folder, or a gs:// address with the "
-            "extra gcloud installed."
+            f"--{flag}={address} cannot be opened ({_plain(error)[:-1]}): give a local path, or a gs:// address with"
+            " the extra gcloud installed."
         ) from error
 
 

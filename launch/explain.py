@@ -40,6 +40,7 @@ from typing import Any
 
 from etils import epath
 
+from flax_attnat.data.archive import user_path
 from flax_attnat.finished import finished
 from flax_attnat.predictor import Predictor, load_all
 from flax_attnat.reporting.results import Choice, best
@@ -177,7 +178,7 @@ def _given(values: Any) -> list[tuple[str, str]]:
         return [("--text", values.text)]
     if values.file is not None:
         try:
-            return list(_lines(f"--file={values.file}", Path(values.file).expanduser().read_bytes()))
+            return list(_lines(f"--file={values.file}", user_path(values.file).read_bytes()))
         except OSError as error:
             raise cli.UsageError(f"--file={values.file} cannot be read: {error.strerror or error}.") from error
     if sys.stdin is None or sys.stdin.isatty():

@@ -62,19 +62,11 @@ def _target(text: str | None) -> epath.Path:
     """The file to be written, in a folder that is there."""
     if not text:
         raise cli.UsageError(f"--safetensors=FILE is missing: say what is to be written, with a name in {SUFFIX}.")
-    try:
-        path = epath.Path(text).expanduser()
-        if path.suffix != SUFFIX:
-            raise cli.UsageError(f"--safetensors={text} does not end in {SUFFIX}: give a name that does.")
-        if path.is_dir():
-            raise cli.UsageError(f"--safetensors={text} is a folder: give a file.")
-        if "://" not in text and not path.parent.is_dir():
-            raise cli.UsageError(f"--safetensors={text}: there is no folder {path.parent}; make it, or give another.")
-    except (KeyError, ImportError) as error:
-        raise cli.UsageError(
-            f"--safetensors={text} cannot be opened ({error}): give a file, or a gs:// address with the extra gcloud"
-            " installed."
-        ) from error
+    path = cli.open_file(text, "safetensors")
+    if path.suffix != SUFFIX:
+        raise cli.UsageError(f"--safetensors={text} does not end in {SUFFIX}: give a name that does.")
+    if "://" not in text and not path.parent.is_dir():
+        raise cli.UsageError(f"--safetensors={text}: there is no folder {path.parent}; make it, or give another.")
     return path
 
 

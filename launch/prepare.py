@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     with preparing(console) as progress:
         dataset = load(config, progress)
         vectors = load_vectors(config, dataset.vocabulary, progress)
-    console.print(results_table(_title(dataset), list(split_rows(dataset, _expected(config.dataset)))))
+    console.print(results_table(_title(dataset), list(split_rows(dataset, _expected(config)))))
     show_notes(console, dataset)
     show_coverage(console, vectors)
     return 0
@@ -62,13 +62,14 @@ def prepare_all(console: Console, places: Mapping[str, str]) -> int:
     """One table of everything that could be had, and the reasons for what could not."""
     rows, missing = [], {}
     for name in catalogue.NAMES:
+        config = _config(name, places)
         try:
             with preparing(console, name) as progress:
-                dataset = load(_config(name, places), progress)
+                dataset = load(config, progress)
         except DataError as error:
             missing[name] = str(error)
             continue
-        rows += [{"data set": name} | row for row in split_rows(dataset, _expected(name))]
+        rows += [{"data set": name} | row for row in split_rows(dataset, _expected(config))]
         show_notes(console, dataset)
     if rows:
         console.print(results_table("prepared data sets", rows))
@@ -94,7 +95,7 @@ def check(console: Console, path: str) -> int:
 
 
 def split_rows(dataset: Dataset, expected: Mapping[str, int]) -> Iterator[dict[str, str]]:
-    """One row of the table per split."""
+    """One row of the table per split, beside the expected sizes where there are any."""
     for name, split in dataset.splits.items():
         lengths = np.array([len(tokens) for tokens in split.tokens])
         unknown = float(np.mean(np.concatenate(split.tokens) == 1)) if lengths.sum() else 0.0
@@ -119,9 +120,13 @@ def _title(dataset: Dataset) -> str:
     return f"{dataset.name} ({dataset.mark} data)" if dataset.mark else dataset.name
 
 
-def _expected(name: str) -> Mapping[str, int]:
-    """The sizes that the whole official file gives; empty for data without one."""
-    return catalogue.source(name).expected if name in catalogue.NAMES else {}
+def _expected(config: Config) -> Mapping[str, int]:
+    """The sizes of the whole official file by the filter of `configs/`; empty for another filter, or without a file."""
+    if config.dataset not in catalogue.NAMES:
+        return {}
+    usual = _config(config.dataset, {}).data
+    same = all(getattr(config.data, name) == getattr(usual, name) for name in ("min_length", "max_length", "truncate"))
+    return catalogue.source(config.dataset).expected if same else {}
 
 
 def _config(name: str, places: Mapping[str, str]) -> Config:

@@ -78,13 +78,18 @@ def main(argv: Sequence[str]) -> int:
     """Trains and writes what the command line says; returns the exit code."""
     values = cli.flag_values(argv, FLAGS, switches=SWITCHES, config=False)
     hours, datasets = _hours(values.budget_hours), _datasets(values.datasets)
-    workdir, records, out = (
-        epath.Path(getattr(values, name) or DEFAULTS[name]) for name in ("workdir", "records", "out")
+    workdir, records = (
+        cli.open_workdir(getattr(values, name) or DEFAULTS[name], name) for name in ("workdir", "records")
     )
+    out = cli.open_file(values.out or DEFAULTS["out"], "out")
+    if not hours and not records.exists():
+        raise cli.UsageError(
+            f"--records={records} is not there: give a folder of records, or --budget_hours=H to train."
+        )
     console = cli.console()
     code = 0
     if hours:
-        cli.keep_programs(cli.open_workdir(str(workdir)))
+        cli.keep_programs(workdir)
         with locked(workdir):
             code = _Training(values, workdir, records, console).train(datasets, 3600 * hours)
     lines = read_records(records).lines

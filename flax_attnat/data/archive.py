@@ -63,6 +63,13 @@ class NotInFolder(DataError):
     """A raw file that is not where it was looked for."""
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path that a user wrote, with `~` for a home; where there is no such home it stays, and so is not found."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def find_raw(raw_dir: str | os.PathLike[str], names: Sequence[str]) -> Path:
     """The first of `names`, files or folders, that lies in `raw_dir`.
 
@@ -70,7 +77,7 @@ def find_raw(raw_dir: str | os.PathLike[str], names: Sequence[str]) -> Path:
       NotInFolder: nothing of these names is in the folder.
       DataError: there is no such folder.
     """
-    folder = Path(raw_dir).expanduser()
+    folder = user_path(raw_dir)
     if not folder.is_dir():
         raise DataError(f"config.data.raw_dir: {folder} is not a folder; give the folder that holds {names[0]}.")
     for name in names:

@@ -6,13 +6,13 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from flax_attnat.config import Config
 from flax_attnat.data import catalogue, corpus, custom, planted, simulator
+from flax_attnat.data.archive import user_path
 from flax_attnat.data.corpus import Corpus, Cut, Progress
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.prepared import locate, prepared_folder, read_prepared
@@ -136,7 +136,7 @@ def arrange_custom(tables: Mapping[str, Table], keep: Keep, notes: Notes) -> dic
         try:
             left, held = hold_out(left, labels[left], share, seed, stratify=True)
         except DataError:  # a class with a single text, or more classes than held-out texts
-            if len(left) < FEWEST:
+            if len(labels) < FEWEST:
                 raise DataError(
                     f"config.data.train has {len(labels):,} texts: too few to hold out a {name} split. Give at least"
                     f" {FEWEST} texts, or files of their own: --config.data.dev=FILE --config.data.test=FILE."
@@ -149,7 +149,7 @@ def arrange_custom(tables: Mapping[str, Table], keep: Keep, notes: Notes) -> dic
 def file_hash(path: str) -> str:
     """SHA-256 of a user's file, hexadecimal."""
     try:
-        with Path(path).expanduser().open("rb") as file:
+        with user_path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name a CSV, TSV or JSONL file.") from error

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flax_attnat.data.archive import user_path
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.forms import RATIONALE, Form, recognise
 from flax_attnat.data.records import Record, first, is_table, json_kind, long_fields, open_records, quote, string
@@ -76,7 +77,7 @@ def read(path: str | os.PathLike[str], notes: Notes) -> list[Example]:
     examples: list[Example] = []
     bad: list[Problem] = []
     with long_fields():
-        for item in _scan(Path(path).expanduser(), notes)[1]:
+        for item in _scan(user_path(path), notes)[1]:
             if isinstance(item, Example):
                 examples.append(item)
             else:
@@ -101,7 +102,7 @@ def check(path: str | os.PathLike[str]) -> Report:
     """
     notes, problems, labels, rows = Notes(), list[Problem](), Counter[str](), 0
     with long_fields():
-        form, items = _scan(Path(path).expanduser(), notes)
+        form, items = _scan(user_path(path), notes)
         for item in items:
             rows += 1
             if isinstance(item, Example):
@@ -130,7 +131,7 @@ def check_forms(paths: Sequence[str | os.PathLike[str]]) -> None:
       DataError: a file has another form than the first, or cannot be read.
     """
     with long_fields():
-        forms = [recognise(path, open_records(path)[0]) for path in (Path(path).expanduser() for path in paths)]
+        forms = [recognise(path, open_records(path)[0]) for path in map(user_path, paths)]
     for path, form in zip(paths, forms, strict=True):
         if form != forms[0]:
             raise DataError(
@@ -190,6 +191,8 @@ def _judge(path: Path, records: Iterable[Record], form: Form, notes: Notes) -> I
             continue
         ignored |= record.fields.keys() - read_names
         _remark(example, seen, notes)
+        if path.suffix.lower() == ".tsv" and "\t" in example.text and "\n" in example.text:
+            notes["texts hold a tab and a line end: where a quote was meant as a character, double it"] += 1
         yield example
     if not row:
         raise DataError(f"{path} is empty below its header; it needs at least one row.")

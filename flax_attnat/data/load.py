@@ -18,7 +18,7 @@ from flax_attnat.data.vocabulary import Vocabulary, fit_numbers
 def load(config: Config, progress: Progress = lambda what, done, total: None) -> Dataset:
     """The dataset that `config.dataset` names, prepared first if need be.
 
-    The vocabulary is fitted on the whole training split, before the length filter.
+    The vocabulary is fitted on the whole training split, texts and queries, before the length filter.
 
     Args:
       config: dataset, places of files, length filter, least frequency, truncation.
@@ -31,9 +31,10 @@ def load(config: Config, progress: Progress = lambda what, done, total: None) ->
     corpus, notes = found.corpus, Notes(found.corpus.notes)
     rows = found.arrange({name: part.table() for name, part in corpus.parts.items()}, _keep(config), notes)
     parts = {name: _gather(corpus.parts, taken) for name, taken in rows.items()}
-    train = parts["train"].text
+    columns = parts["train"].text, parts["train"].query
+    values, lengths = (np.concatenate(part) for part in zip(*((c.values, c.lengths()) for c in columns), strict=True))
     named = corpus.labels if found.entity_prefix else ()
-    vocabulary, ids = fit_numbers(corpus.words, train.values, train.lengths(), config.data.min_df, named)
+    vocabulary, ids = fit_numbers(corpus.words, values, lengths, config.data.min_df, named)
     classes = name_classes(vocabulary, corpus.labels) if found.entity_prefix else None
     splits = {}
     for name, part in parts.items():

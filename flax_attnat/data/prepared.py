@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax_attnat.data.archive import NotInFolder, Official, find_raw, sha256_of, warn_if_repacked
+from flax_attnat.data.archive import NotInFolder, Official, find_raw, sha256_of, user_path, warn_if_repacked
 from flax_attnat.data.download import Progress, download, no_progress
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.members import listing
@@ -98,13 +98,13 @@ def read_prepared(builder_class: Any, raw: Raw, data_dir: str, *, progress: Prog
     """
     source = builder_class.SOURCE
     folder = prepared_folder(source.name, source.version, raw.identity, data_dir)
-    builder = builder_class(data_dir=os.fspath(folder.parent.parent))
-    if not (builder.data_path.exists() and builder.is_prepared()):
-        if builder.data_path.exists():
-            raise DataError(f"{folder} is an incomplete folder of prepared records; delete it and run again.")
+    if not folder.exists():
         path = raw.path or download(source.official, downloads(data_dir), progress=progress)
-        _prepare(builder, path.parent)
-        builder = builder_class(data_dir=os.fspath(folder.parent.parent))
+        _prepare(builder_class(data_dir=os.fspath(folder.parent.parent)), path.parent)
+    # Made only now: a builder reads what the folder holds when it is made, and another process may just have made it.
+    builder = builder_class(data_dir=os.fspath(folder.parent.parent))
+    if not builder.is_prepared():
+        raise DataError(f"{folder} is an incomplete folder of prepared records; delete it and run again.")
     return _read(builder)
 
 
@@ -123,7 +123,7 @@ def local_root(data_dir: str) -> Path:
         raise DataError(
             f"config.data.data_dir is {data_dir}, but prepared records are read from local folders only: give one."
         )
-    return Path(data_dir or DEFAULT_DATA_DIR).expanduser()
+    return user_path(data_dir or DEFAULT_DATA_DIR)
 
 
 def _digest_of_folder(folder: Path) -> str:

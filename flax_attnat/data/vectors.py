@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from flax_attnat.data.archive import DAMAGE, Official, find_raw
+from flax_attnat.data.archive import DAMAGE, Official, find_raw, user_path
 from flax_attnat.data.download import Progress, download, no_progress
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.members import members
@@ -72,7 +72,7 @@ def find_vectors(name_or_path: str, raw_dir: str, data_dir: str, *, progress: Pr
             with contextlib.suppress(DataError):  # where it is not, it is downloaded
                 return find_raw(raw_dir, (official.name, *official.folders))
         return download(official, downloads(data_dir), progress=progress)
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path)
     if not path.is_file():
         raise DataError(
             f"config.data.vectors: {path} is not a file; give a word2vec or GloVe text file, or one of"
@@ -95,7 +95,7 @@ def read_vectors(path: str | os.PathLike[str], words: Sequence[str], size: int) 
     Raises:
       DataError: the file is missing, truncated or not of this form, with the line where it shows.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     index = {word: i for i, word in enumerate(words) if word not in RESERVED}
     table, found = np.zeros((len(words), size), np.float32), np.zeros(len(words), bool)
     promised, rows, number = None, 0, 0

@@ -95,7 +95,8 @@ def correct(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
       lines: from `compare`, of one dataset or several.
 
     Returns:
-      The lines in their order, with `p_holm`, `p_holm_seeds` and `datasets`, over how many they are corrected.
+      The lines in their order, with `p_holm`, `p_holm_seeds` and `datasets`, how many have such a line; p values
+      that are undefined do not count in the correction.
     """
     lines = [dict(line) for line in lines]
     families: dict[tuple, list[dict[str, Any]]] = {}

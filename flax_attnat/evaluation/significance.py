@@ -13,8 +13,10 @@ import numpy as np
 # Draws at once; more cost memory and save nothing.
 CELLS = 1 << 20
 
-# Differences below this are rounding: the figures of two techniques are equal.
+# Differences of means below this are rounding: the figures of two techniques are equal.
 EQUAL = 1e-12
+# Of figures that were float32 once, as shares are: differences over seeds that differ by less are equal.
+ROUNDING = 2**-22
 
 
 class Comparison(NamedTuple):
@@ -157,7 +159,8 @@ def paired_seeds(a: np.ndarray, b: np.ndarray) -> SeedComparison:
       b: `[S]`, of the other technique; pairs in which either is not finite are left out.
 
     Returns:
-      `SeedComparison`; effect and p value are NaN for fewer than two pairs, and where all differences are equal.
+      `SeedComparison`; effect and p value are NaN for fewer than two pairs, and where all differences are equal but for
+      the rounding of float32.
 
     Source: Student 1908; Cohen 1988, section 2.3.5 (d_z).
 
@@ -170,7 +173,8 @@ def paired_seeds(a: np.ndarray, b: np.ndarray) -> SeedComparison:
     n = len(between)
     mean = float(between.mean()) if n else math.nan
     spread = float(between.std(ddof=1)) if n > 1 else 0.0
-    if spread <= EQUAL:
+    figures = np.abs(np.stack([a, b]).astype(np.float64))
+    if spread <= ROUNDING * np.max(figures, initial=0.0, where=np.isfinite(figures)):
         return SeedComparison(mean, math.nan, math.nan, n)
     effect = mean / spread
     return SeedComparison(mean, effect, _student_two_sided(effect * math.sqrt(n), n - 1), n)

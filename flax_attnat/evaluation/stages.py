@@ -55,7 +55,8 @@ def describe(model: Model, params: Params, batch: Batch) -> Arrays:
 def agree(described: Arrays, batch: Batch) -> Arrays:
     """Every figure of agreement of every pair of importances, `[B]` each, and the largest attention.
 
-    Where the order of equal values would decide, or all words are among the top k, what is compared by top k is NaN.
+    Where all of several words are alike, what is compared by top k is NaN, as is the overlap where all words are among
+    them. Of some equal words the earlier one is ranked higher.
     """
     mask = _mask(batch)
     some = batch.length > 0

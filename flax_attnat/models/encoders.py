@@ -27,7 +27,8 @@ def uniform(fan_in: int) -> Callable[..., Array]:
 class BiLSTM(nn.Module):
     """One bidirectional LSTM layer, H = 2 x hidden_size: forward states, then backward states.
 
-    Gates in torch's order: i, f, g, o. One bias per gate, where torch trains two of which only the sum matters. The
+    Gates in torch's order: i, f, g, o. One bias per gate, where torch trains two: their sum starts with twice the
+    variance there, and a step of Adam moves it twice as far. The
     backward direction reads each row from its last real token: a state stays as it is (zero at first) while the row is
     on padding. Gradients are written by hand (`models/lstm.py`): there is no forward-mode derivative.
 

@@ -82,7 +82,8 @@ def build_pair(
 
     def score(params: Params, encoded: Encoded) -> Array:
         """Attention scores `[B, T]` of the passage, before the softmax."""
-        return attention.apply({"params": params["attention"]}, encoded.states, encoded.query)  # type: ignore
+        own = params.get("attention", {})  # the scaled dot product has none, and a file cannot hold an empty group
+        return attention.apply({"params": own}, encoded.states, encoded.query)  # type: ignore
 
     def classify(params: Params, encoded: Encoded, scores: Array, key: Array | None = None) -> Array:
         """Logits `[B, C]` of the attended state and the query."""

@@ -75,7 +75,8 @@ def pgd(
       loss_fn: `loss_fn(delta) -> [B]` losses, examples independent. To change predictions among more than two classes,
         a margin (largest other logit minus the label's) finds more than the cross-entropy.
       like: `[B, *rest]` what is perturbed (scores or word vectors); only its shape and dtype are read.
-      mask: true on real entries; `[B, T]` or anything that broadcasts to `like`. None: all are real.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `like`; with three axes where
+        `[B, T]` fits two of them (T = E, say). None: all are real.
       epsilon: radius of the ball, >= 0: a float, a tracer or `[B]`. An infinite radius projects nothing, and 0.4 steps
         stands for it in the default step size (then 1) and the random starts (0.4 steps of `step_size`).
       steps: gradient steps from each start, at least 1; a start costs `steps + 1` gradients.
@@ -104,7 +105,7 @@ def pgd(
     (Array([[ 2.4, -1. , -1.4]], dtype=float32), Array([1.93], dtype=float32))
     """
     _check_search(steps, step_size, key, restarts)
-    real = broadcast_mask(mask, like, ball)
+    real = broadcast_mask(mask, like)
     zero = jnp.zeros_like(like, wide_dtype(like))
     # A gradient with respect to epsilon, through the steps, would ask for second derivatives of the loss.
     epsilon = jax.lax.stop_gradient(epsilon) if isinstance(epsilon, jax.Array) else epsilon
@@ -137,6 +138,7 @@ def pgd(
         return jax.lax.scan(climb, (start, g, worst), length=steps)[0][-1], None
 
     clean = losses_at(jnp.zeros_like(like))
+    clean = jnp.where(jnp.isfinite(clean), clean, jnp.inf)  # nothing is larger
     worst = _Worst(clean.astype(wide_dtype(clean)), jnp.zeros_like(like))
     return jax.lax.stop_gradient(jax.lax.scan(ascend, worst, jnp.arange(restarts))[0].delta)
 
@@ -164,7 +166,8 @@ def robustness_curve(
         the largest is the class; a row with NaN among them is wrong.
       loss_fn: `loss_fn(delta) -> [B]` losses that the attack raises, examples independent.
       like: `[B, *rest]` what is perturbed; only its shape and dtype are read.
-      mask: true on real entries; `[B, T]` or anything that broadcasts to `like`. None: all are real.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `like`; with three axes where
+        `[B, T]` fits two of them (T = E, say). None: all are real.
       labels: `[B]` classes.
       epsilons: `[N]` radii, >= 0, in any order; all run in one compiled program, one after another.
       attack: `attack(loss_fn, like, mask, epsilon) -> delta`, a delta within its ball; options by `functools.partial`.
@@ -258,15 +261,15 @@ def _uniform(key: Array, like: Array, real: Array, ball: Ball) -> Array:
 
 
 def _classes(prediction: Array) -> Array:
-    """Class ids `[B]` from ids `[B]` or from scores `[B, C]`; -1, which is no class, for scores with a NaN."""
-    if prediction.ndim == 2:
+    """Class ids `[B]` from ids `[B]`, or from scores `[B, C > 1]`: -1, which is no class, for scores with a NaN."""
+    if prediction.ndim == 2 and prediction.shape[-1] > 1:
         best = jnp.argmax(prediction, axis=-1).astype(jnp.int32)
         return jnp.where(jnp.any(jnp.isnan(prediction), axis=-1), -1, best)
     if prediction.ndim == 1 and not jnp.issubdtype(prediction.dtype, jnp.floating):
         return prediction.astype(jnp.int32)
     raise ValueError(
-        "predict_fn must return [B] integer or boolean classes, or [B, C] scores; it returned "
-        f"{prediction.dtype} of shape {prediction.shape}. For one logit a row, return logit > 0."
+        "predict_fn must return [B] integer or boolean classes, or [B, C] scores of two or "
+        f"more; it returned {prediction.dtype} of shape {prediction.shape}. For one logit a row, return logit > 0, [B]."
     )
 
 

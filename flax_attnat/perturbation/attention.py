@@ -49,7 +49,7 @@ def attention_at(
     >>> fa.attention_at(loss_fn, scores, jnp.ones((1, 3), bool), 1.0).round(3)
     Array([[ 0.707,  0.   , -0.707]], dtype=float32)
     """
-    real = broadcast_mask(mask, scores)  # tokens are the last axis of scores, whatever the ball
+    real = broadcast_mask(mask, scores, axis=-1)
     g = delta_gradient(loss_fn, jnp.zeros_like(scores))
     return scale_to(unit(g, mask=real, ball=ball), epsilon)
 
@@ -103,7 +103,7 @@ def attention_iat(
     """
     if reading not in READINGS:
         raise ValueError(f"reading must be one of {', '.join(READINGS)}; got {reading!r}.")
-    real = jnp.broadcast_to(broadcast_mask(mask, scores), scores.shape)
+    real = jnp.broadcast_to(broadcast_mask(mask, scores, axis=-1), scores.shape)
     g = delta_gradient(loss_fn, jnp.zeros_like(scores))
     # Through `unit` first: the readings are free of the gradient's scale, and rows without a usable gradient are 0.
     g = unit(g.astype(wide_dtype(scores)), mask=real)
@@ -137,7 +137,8 @@ def random_perturbation(
     Args:
       key: random key, consumed.
       like: `[B, *rest]` what is perturbed; only its shape and dtype are read.
-      mask: true on real entries; `[B, T]` or anything that broadcasts to `like`. None: all are real.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `like`; with three axes where
+        `[B, T]` fits two of them (T = E, say). None: all are real.
       epsilon: norm of the perturbation, >= 0: a float, a tracer or `[B]`.
       ball: order and axes of the norm; for order 1 or infinity the direction is `unit` of the same `z`.
 

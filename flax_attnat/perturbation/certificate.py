@@ -75,7 +75,7 @@ def certify_attention(
     if scores.shape != values.shape:
         raise ValueError(f"scores and values must have one shape; they have {scores.shape} and {values.shape}.")
     dtype = jnp.promote_types(wide_dtype(scores), wide_dtype(values))
-    real = jnp.broadcast_to(broadcast_mask(mask, scores), scores.shape)
+    real = jnp.broadcast_to(broadcast_mask(mask, scores, axis=-1), scores.shape)
     radius = _row_radius(epsilon, scores.shape[:-1], dtype)
     s, v = (jnp.where(real, x.astype(dtype), 0) for x in (scores, values))
     usable = (radius >= 0) & _has_range(s, real) & _has_range(v, real)

@@ -47,7 +47,8 @@ def unit(g: Float[Array, "*shape"], *, mask: Mask = None, ball: Ball = Ball()) -
 
     Args:
       g: `[B, *rest]` gradient.
-      mask: true on real entries; `[B, T]` or anything that broadcasts to `g`. None: all are real.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `g`; with three axes where
+        `[B, T]` fits two of them (T = E, say). None: all are real.
       ball: order and axes of the norm.
 
     Returns:
@@ -65,7 +66,7 @@ def unit(g: Float[Array, "*shape"], *, mask: Mask = None, ball: Ball = Ball()) -
     Array([[0.6, 0.8, 0. ]], dtype=float32)
     """
     _check_ball(ball)
-    real = broadcast_mask(mask, g, ball)
+    real = broadcast_mask(mask, g)
     wide = jnp.where(real, g.astype(wide_dtype(g)), 0)
     largest = _largest(wide, ball.axes)
     wide = jnp.where((largest > 0) & jnp.isfinite(largest), wide, 0)
@@ -95,7 +96,8 @@ def project(
     Args:
       delta: `[B, *rest]`.
       epsilon: radius, >= 0: a float, a tracer or `[B]`.
-      mask: true on real entries; `[B, T]` or anything that broadcasts to `delta`. None: all are real.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `delta`; with three axes where
+        `[B, T]` fits two of them (T = E, say). None: all are real.
       ball: order and axes of the norm.
 
     Returns:
@@ -112,7 +114,7 @@ def project(
     Array([[0.6, 0.8]], dtype=float32)
     """
     _check_ball(ball)
-    real = broadcast_mask(mask, delta, ball)
+    real = broadcast_mask(mask, delta)
     wide = jnp.where(real, delta.astype(wide_dtype(delta)), 0)
     finite = jnp.all(jnp.isfinite(wide), axis=ball.axes, keepdims=True)
     wide = jnp.where(finite, wide, 0)
@@ -152,7 +154,7 @@ def masked_softmax(scores: Float[Array, "*shape"], mask: Mask, axis: int = -1) -
     >>> fa.masked_softmax(jnp.array([[0.0, 0.0, 7.0]]), jnp.array([[True, True, False]]))
     Array([[0.5, 0.5, 0. ]], dtype=float32)
     """
-    real = broadcast_mask(mask, scores, Ball(axes=(axis,)))
+    real = broadcast_mask(mask, scores, axis)
     wide = scores.astype(wide_dtype(scores))
     highest = jnp.max(jnp.where(real, wide, -jnp.inf), axis=axis, keepdims=True, initial=-jnp.inf)
     highest = jax.lax.stop_gradient(jnp.where(highest > -jnp.inf, highest, 0))
@@ -190,12 +192,12 @@ def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
     return jax.grad(total)(at)
 
 
-def broadcast_mask(mask: Mask, like: Array, ball: Ball = Ball()) -> Array:
+def broadcast_mask(mask: Mask, like: Array, axis: int | None = None) -> Array:
     """`mask` as booleans of as many axes as `like` `[B, *rest]` that broadcast to it.
 
     A `[B, T]` mask gains axes behind T if it fits the first axes of `like` (word vectors `[B, T, E]`), or between B and
-    T if it fits the first and the last (scores `[B, heads, Q, T]`). Where both fit, a norm over the middle axis of a
-    three-axis `like` says words, else scores. Any other mask broadcasts as NumPy does.
+    T if it fits the first and the last (scores `[B, heads, Q, T]`). Where both fit the three axes of `like`, `axis`
+    says which one is of tokens, and without it the mask is refused. Any other mask broadcasts as NumPy does.
 
     >>> broadcast_mask(jnp.array([[True, False]]), like=jnp.zeros((1, 2, 300))).shape
     (1, 2, 1)
@@ -206,11 +208,17 @@ def broadcast_mask(mask: Mask, like: Array, ball: Ball = Ball()) -> Array:
     if mask.ndim == 2 and like.ndim > 2:
         first = mask.shape == like.shape[:2]
         ends = mask.shape == (like.shape[0], like.shape[-1])
-        words = like.ndim == 3 and any(axis % 3 == 1 for axis in ball.axes)
-        if first and (words or not ends):
-            mask = mask.reshape(mask.shape + (1,) * (like.ndim - 2))
-        elif ends:
+        if first and ends and like.ndim == 3:
+            if axis is None:
+                raise ValueError(
+                    f"a mask of shape {mask.shape} fits two axes of a delta of shape {like.shape}: pass"
+                    " mask[:, :, None] for words [B, T, E], or mask[:, None, :] for scores [B, heads, T]."
+                )
+            ends = axis % 3 != 1
+        if ends:
             mask = mask.reshape((mask.shape[0],) + (1,) * (like.ndim - 2) + (mask.shape[1],))
+        elif first:
+            mask = mask.reshape(mask.shape + (1,) * (like.ndim - 2))
     try:
         fits = jnp.broadcast_shapes(mask.shape, like.shape) == like.shape
     except ValueError:
@@ -229,10 +237,11 @@ def _first_largest(x: Float[Array, "*shape"], axes: tuple[int, ...]) -> Bool[Arr
     Where a compiler computes `x` twice, with other rounding, no entry equals the maximum; this one is found.
     """
     last = tuple(range(x.ndim - len(axes), x.ndim))
+    if not x.size:
+        return jnp.zeros(x.shape, bool)
     moved = jnp.moveaxis(jnp.abs(x), axes, last)
     flat = moved.reshape((*moved.shape[: x.ndim - len(axes)], math.prod(x.shape[axis] for axis in axes)))
-    first = flat[..., :0] if not flat.size else jnp.argmax(flat, axis=-1, keepdims=True)
-    first = first == jax.lax.broadcasted_iota(jnp.int32, flat.shape, flat.ndim - 1)
+    first = jnp.argmax(flat, axis=-1, keepdims=True) == jax.lax.broadcasted_iota(jnp.int32, flat.shape, flat.ndim - 1)
     return jnp.moveaxis(first.reshape(moved.shape), last, axes)
 
 
@@ -265,6 +274,8 @@ def _project_l1(x: Array, radius: Array, axes: tuple[int, ...]) -> Array:
     Depths below the largest magnitude are sorted in place of the magnitudes: the level's distance from the largest,
     `(radius + sum of the k smallest depths) / k`, is then a sum without cancellation, whatever the radius.
     """
+    if not x.size:
+        return x
     kept = [axis for axis in range(x.ndim) if axis not in {a % x.ndim for a in axes}]
     order = kept + [axis for axis in range(x.ndim) if axis not in kept]
     moved = jnp.transpose(jnp.abs(x), order)

@@ -1,5 +1,7 @@
 """Virtual adversarial perturbations (VAT): the direction that changes the prediction most, without a label."""
 
+import math
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
@@ -29,10 +31,11 @@ def virtual_at(
       divergence_fn: `divergence_fn(delta) -> [B]`, e.g. `KL(p(. | s) || p(. | s + delta))` with the first argument
         under `stop_gradient`; it reads no label.
       like: `[B, *rest]` what is perturbed (scores or word vectors); only its shape and dtype are read.
-      mask: true on real entries; `[B, T]` or anything that broadcasts to `like`. None: all are real.
+      mask: true on real entries; `[B, T]` or anything that broadcasts to `like`; with three axes where
+        `[B, T]` fits two of them (T = E, say). None: all are real.
       epsilon: norm of the perturbation, >= 0: a float, a tracer or `[B]`.
       key: random key, consumed.
-      xi: norm of the delta at which the gradient is taken.
+      xi: norm of the delta at which the gradient is taken, > 0.
       steps: power iterations, at least 1.
       ball: order and axes of the norm.
 
@@ -40,7 +43,8 @@ def virtual_at(
       `[B, *rest]` perturbation of `like`'s dtype, zero on padding and in rows without a finite gradient.
 
     Raises:
-      ValueError: `steps` below 1, a mask that does not fit, or a Python `epsilon` that is negative or NaN.
+      ValueError: `steps` below 1, a mask that does not fit, a Python `epsilon` that is negative or NaN, or a Python
+        `xi` that is not positive and finite.
 
     Source: Miyato et al. 2019, algorithm 1; Kitada & Iyatomi 2022 (attention VAT).
 
@@ -53,6 +57,8 @@ def virtual_at(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}.")
+    if isinstance(xi, int | float) and not 0 < xi < math.inf:
+        raise ValueError(f"xi must be a positive, finite number; got {xi!r}.")
     direction = random_perturbation(key, like, mask, 1.0, ball=ball)
     for _ in range(steps):
         # A row that has lost its direction keeps none: at delta 0 the gradient is rounding noise.

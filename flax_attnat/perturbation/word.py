@@ -53,7 +53,7 @@ def word_at(
             [0.   , 0.   ]]], dtype=float32)
     """
     g = delta_gradient(loss_fn, jnp.zeros_like(embeddings))
-    return scale_to(unit(g, mask=broadcast_mask(mask, embeddings, SENTENCE), ball=ball), epsilon)
+    return scale_to(unit(g, mask=broadcast_mask(mask, embeddings, axis=1), ball=ball), epsilon)
 
 
 def word_iat(
@@ -97,7 +97,7 @@ def word_iat(
     >>> fa.word_iat(loss_fn, words, table, jnp.array([[[1, 2]]]), None, 1.0).round(3)
     Array([[[0.707, 0.707]]], dtype=float32)
     """
-    real = broadcast_mask(mask, embeddings, SENTENCE)
+    real = broadcast_mask(mask, embeddings, axis=1)
     wide = embeddings.astype(wide_dtype(embeddings))
     # The result is free of the gradient's scale, and rows without a usable gradient are 0 from here on.
     g = unit(delta_gradient(loss_fn, jnp.zeros_like(embeddings)).astype(wide.dtype), mask=real, ball=SENTENCE)

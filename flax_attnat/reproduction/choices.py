@@ -67,6 +67,7 @@ NO_WORDS: tuple[Name, ...] = tuple(name for name in OTHERS if not name[0].starts
 CHOOSING: dict[str, Choose] = {
     "epsilon by dev F1": _by_main_figure,
     "smallest good epsilon": partial(chosen, slack=SLACK),
+    "largest of a tie": partial(chosen, largest=True),
 }
 """Other ways to choose epsilons on dev, and their titles."""
 
@@ -113,7 +114,8 @@ def _verdicts(lines: Sequence[Line]) -> Iterator[str]:
     yield (
         "The claims judged otherwise: without word_at and word_iat, which normalise word vectors; at the last epoch in"
         " place of the one that is best on dev (Pearson with attention held constant, one-hot); at other epsilons, the"
-        f" best by F1 (accuracy) on dev, or the smallest within {SLACK} of the best on dev; by other kinds of gradient"
+        f" best by F1 (accuracy) on dev, the smallest within {SLACK} of the best on dev, or of epsilons that tie on dev"
+        " the largest in place of the smallest; by other kinds of gradient"
         " importance; with vectors that start at random, and with scaled dot-product attention, where only the epsilons"
         " that are best in the tables above were trained and are enough, but without epsilon 0, so that nothing can be"
         " won. In brackets the data sets where the claim is true by the means,"

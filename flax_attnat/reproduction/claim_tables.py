@@ -35,9 +35,10 @@ COMPARED = (
     "By the means claim 1, of nine of ten tasks, fails when a reading is not the best on two data sets, and claim 2,"
     " of all tasks, on one. To hold, it must be significantly the best on nine (on all ten), which is a condition of"
     " ours.",
-    "Epsilon: the one that is best on dev; in brackets how many were tried, and whether it is the smallest or largest"
-    " of them, so that a better one may lie beyond. Where techniques were trained at different numbers of epsilons,"
-    " more to choose from is a small advantage.",
+    "Epsilon: the one that is best on dev; in brackets how many were tried, how many of them are tied on dev (the"
+    " smallest is taken; what the largest would change is said at the end), or else whether it is the smallest or"
+    " largest tried, so that a better one may lie beyond. Where techniques were trained at different numbers of"
+    " epsilons, more to choose from is a small advantage.",
 )
 """How the table of claims 1 and 2 is read."""
 
@@ -53,9 +54,10 @@ RANGES = (
     f" trained at fewer than {FEWEST} is left out where another has {FEWEST}). Without a seed: the smallest and the"
     " largest range that is left without one of the seeds; where these are far apart one run makes the range.",
     "By chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
-    " that they give this one or a larger, and p corrected over techniques and data sets (Holm). It is Tukey's test,"
-    " which assumes equal variances, with what is left as error when each seed and each epsilon has its own mean (k"
-    f" epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above {CLEAR} a range does not show a dependence.",
+    f" that they give this one or a larger, and, of {FEWEST} epsilons or more, p corrected over techniques and data sets"
+    " (Holm). It is Tukey's test, which assumes equal variances, with what is left as error when each seed and each"
+    " epsilon has its own mean (k epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above"
+    f" {CLEAR} a range does not show a dependence.",
     f"Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured.",
     "Relative: the epsilons, the same numbers for all, over the norm of what is perturbed, before it is trained to"
     " resist: vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon.",
@@ -149,35 +151,39 @@ def _least_significant(judged: Sequence[Judged], unit: float) -> str:
     tests, digits = Counter(other.name for other in every), 2 if unit == 100 else 3
     needed, beyond, counted = list[str](), 0, 0
     for dataset in dict.fromkeys(of.dataset for of in judged):
-        of_one = [other for of in judged if of.enough and of.dataset == dataset for other in of.differences]
+        of_one = [d for of in judged if of.dataset == dataset for d in of.differences if of.judges(d)]
         found = [(value, other) for other in of_one if not math.isnan(value := _least(other, tests[other.name]))]
         if found:
             least = [unit * value for value, _ in found]
             ends = f"{min(least):.{digits}f} to {max(least):.{digits}f}"
-            needed.append(f"{dataset} {median(least):.{digits}f} ({ends})")
-            beyond += sum(other.level is not None and value > 1 - other.level for value, other in found)
+            unseen = sum(other.level is not None and value > 1 - other.level for value, other in found)
+            middle = "out of reach" if 2 * unseen > len(found) else f"{median(least):.{digits}f}"
+            needed.append(f"{dataset} {middle} ({ends})")
+            beyond += unseen
             counted += len(found)
     if not needed:
         return ""
     return (
         f"Of {len(every)} comparisons {_significant(judged)}. What these seeds can show: by its own spread over seeds a"
         " difference would be significant as the first of its column, the strictest step of the correction, from this"
-        f" size on, median (smallest to largest) of a data set's comparisons: {', '.join(needed)}. For {beyond} of"
-        f" {counted} comparisons that is more than the other leaves up to {unit:g}. A true difference of this size is"
-        " found about every second time, most smaller ones stay unseen, and a mean that is not above another is no"
-        " proof of the contrary."
+        f" size on, in {'per cent' if unit == 100 else 'units of Pearson'}, median (smallest to largest) of a data"
+        f" set's comparisons: {', '.join(needed)}. Out of reach: for {beyond} of {counted} comparisons, and for most of"
+        f" such a data set, it is more than the other leaves up to {unit:g}. A true difference of this size is found"
+        " about every second time, most smaller ones stay unseen, and a mean that is not above another is no proof of"
+        " the contrary."
     )
 
 
 def _significant(judged: Sequence[Judged]) -> str:
     """How many comparisons are significant by both corrections, and of which readings and data sets."""
     every = comparisons(judged)
+    clear, above, significant = (sum(getattr(of, name) for of in every) for name in ("clear", "above", "significant"))
     of_one = [(f"{of.dataset} {of.reading}", sum(other.clear for other in of.differences)) for of in judged]
     where = ", ".join(f"{name} {count}" for name, count in sorted(of_one, key=lambda of: -of[1]) if count)
     return (
-        f"{sum(other.clear for other in every)} are significant when corrected within their column"
-        f"{f' ({where})' if where else ''}, {sum(other.above for other in every)} of them in favour of iAT, and"
-        f" {sum(other.significant for other in every)} when corrected over all columns"
+        f"{clear} {'is' if clear == 1 else 'are'} significant when corrected within their column"
+        f"{f' ({where})' if where else ''}, {above} of them in favour of iAT, and {significant} when corrected over all"
+        " columns"
     )
 
 

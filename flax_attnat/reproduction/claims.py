@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_attnat.evaluation.significance import holm
+from flax_attnat.reporting.results import ROUNDING
 from flax_attnat.reproduction.cells import named
 from flax_attnat.reproduction.differences import Difference, difference, difference_cell
 from flax_attnat.reproduction.settings import (
@@ -24,6 +25,7 @@ from flax_attnat.reproduction.settings import (
     chosen,
     control,
     figure_of,
+    good,
     index,
 )
 
@@ -57,7 +59,7 @@ class Judged(NamedTuple):
       dataset: its name and mark.
       setting: the one that is best on dev.
       epsilons: of how many.
-      end: ", smallest" or ", largest" where it is that of several; else nothing.
+      end: ", smallest" or ", largest" where it is that of several, ", N tied" where N are as good on dev; else nothing.
       enough: whether these are enough to be compared.
       beaten_by: names of what the reading does not exceed, epsilon 0 among them; empty: it is the best.
       lacking: names of what it could not be compared with.
@@ -75,6 +77,10 @@ class Judged(NamedTuple):
     lacking: tuple[str, ...]
     differences: tuple[Difference, ...]
     figure: str
+
+    def judges(self, other: Difference) -> bool:
+        """Whether both were trained enough to be compared."""
+        return self.enough and other.name not in self.lacking
 
     @property
     def significantly_above(self) -> bool:
@@ -139,6 +145,7 @@ def judge(
     found = []
     for dataset, variant in variants.items():
         best, epsilons = choose(lines, dataset, variant), _epsilons(test, dataset, variant)
+        tied = {name: len(of) for name, of in good(lines, dataset, variant).items()}
         few = [other[0] for other in beside[1:] if len(epsilons.get(other, [])) < least]
         settings = {other[0]: best.get(other) for other in beside}
         others = settings | {ZERO: control(dataset, variant, "attention_at")}
@@ -151,10 +158,14 @@ def judge(
             differences = tuple(
                 difference(other, runs, test.get(of, {}) if of else {}, name) for other, of in others.items()
             )
-            beaten = tuple(of.name for of in differences if of.difference is not None and not of.difference > 0)
             lacking = tuple(of.name for of in differences if of.difference is None or of.name in few)
+            beaten = tuple(
+                of.name
+                for of in differences
+                if of.name not in lacking and of.difference is not None and not of.difference > ROUNDING
+            )
             tried = epsilons.get(("attention_iat", reading), [])
-            end = _end(setting.epsilon, tried)
+            end = _end(setting.epsilon, tried, tied.get(("attention_iat", reading), 1))
             facts = (reading, named(lines, dataset), setting, len(tried), end, len(tried) >= least)
             found.append(Judged(*facts, beaten, lacking, differences, name))
     return _corrected(found)
@@ -169,8 +180,10 @@ def _epsilons(test: Index, dataset: str, variant: str) -> dict[Name, list[float]
     return {name: [e for e, n in counts.items() if n == max(counts.values())] for name, counts in seeds.items()}
 
 
-def _end(epsilon: float | None, tried: Sequence[float]) -> str:
-    """Whether an epsilon is the smallest or the largest of several."""
+def _end(epsilon: float | None, tried: Sequence[float], tied: int) -> str:
+    """Whether an epsilon is one of several that tie on dev; else whether it is the smallest or the largest tried."""
+    if tied > 1:
+        return f", {tied} tied"
     if len(tried) < 2 or epsilon not in (min(tried), max(tried)):
         return ""
     return ", smallest" if epsilon == min(tried) else ", largest"
@@ -179,13 +192,13 @@ def _end(epsilon: float | None, tried: Sequence[float]) -> str:
 def _corrected(judged: Sequence[Judged]) -> list[Judged]:
     """The same with p values corrected (Holm): over readings and data sets, for each of the others and for all of them.
 
-    What has not enough epsilons is not judged, and so not among them.
+    What has not enough epsilons, of the two, is not judged, and so not among them.
     """
     if not judged:
         return []
     p_values = np.array(
         [
-            [math.nan if other.p_value is None or not of.enough else other.p_value for other in of.differences]
+            [other.p_value if of.judges(other) and other.p_value is not None else math.nan for other in of.differences]
             for of in judged
         ]
     )
@@ -201,7 +214,7 @@ def _corrected(judged: Sequence[Judged]) -> list[Judged]:
 
 def comparisons(judged: Sequence[Judged]) -> list[Difference]:
     """What was compared and has a p value."""
-    return [other for of in judged if of.enough for other in of.differences if other.p_value is not None]
+    return [other for of in judged for other in of.differences if of.judges(other) and other.p_value is not None]
 
 
 def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:

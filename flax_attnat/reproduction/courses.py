@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import studentized_range
 
-from flax_attnat.evaluation.significance import holm
+from flax_attnat.evaluation.significance import ROUNDING, holm
 from flax_attnat.reproduction.cells import named, technique_name
 from flax_attnat.reproduction.claims import FAILS, HOLDS, OPEN, TASKS, Verdict, tally
 from flax_attnat.reproduction.differences import CLEAR, p_cell
@@ -57,6 +57,11 @@ class Course(NamedTuple):
     p_value: float = math.nan
     p_holm: float = math.nan
     without: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def judged(self) -> bool:
+        """Whether it has the epsilons that a claim is judged by."""
+        return len(self.epsilons) >= FEWEST
 
     @property
     def clear(self) -> bool:
@@ -152,7 +157,7 @@ def range_by_chance(figures: np.ndarray) -> tuple[float, float]:
     left = figures - figures.mean(0) - figures.mean(1, keepdims=True) + figures.mean()
     freedom = (epsilons - 1) * (seeds - 1)
     error = math.sqrt(np.sum(left**2) / freedom / seeds)
-    if error == 0:
+    if error <= ROUNDING * np.max(np.abs(figures)):
         return math.nan, math.nan
     below = ndtr(np.linspace(-10.0, 10.0, 2001))
     mean_range = float(np.trapezoid(1 - below**epsilons - (1 - below) ** epsilons, dx=0.01))
@@ -181,11 +186,15 @@ def relative_epsilons(test: Index, dataset: str, variant: str, of: Course) -> li
 
 
 def judged_courses(lines: Sequence[Line], variants: Mapping[str, str], epoch: str = "best") -> dict[str, list[Course]]:
-    """The courses of each data set that claim 3 is judged by, p values corrected over all of them (Holm)."""
+    """The courses of each data set that claim 3 is judged by, p values corrected over all of them (Holm).
+
+    Those of fewer than FEWEST epsilons are shown but not judged, and so not among them.
+    """
     found = {
         dataset: courses(lines, dataset, variant, epoch=epoch, fewest=FEWEST) for dataset, variant in variants.items()
     }
-    every = iter(holm(np.array([of.p_value for of in itertools.chain.from_iterable(found.values())])).tolist())
+    p_values = [of.p_value if of.judged else math.nan for of in itertools.chain.from_iterable(found.values())]
+    every = iter(holm(np.array(p_values)).tolist())
     return {dataset: [of._replace(p_holm=next(every)) for of in of_one] for dataset, of_one in found.items()}
 
 
@@ -203,17 +212,18 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
         lost, won = dict[str, bool](), dict[str, bool]()
         for dataset, variant in variants.items():
             title, by_name = named(lines, dataset), {of.name: of for of in every[dataset]}
-            if not all(name in by_name and len(by_name[name].epsilons) >= FEWEST for name in names):
+            if not all(name in by_name and by_name[name].judged for name in names):
                 if ("attention_iat", reading) in curves_of(test, dataset, variant):
                     begun = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
                     few[title] = f"{title}: undecided, {_not_judged(names, begun)}"
                 continue
             four = [by_name[name] for name in names]
-            true, significant = _less(four[:2], four[2:])
-            (won if true else lost)[title] = significant
+            against, significant = _against(four[:2], four[2:])
+            (lost if against else won)[title] = significant
             said.append(
-                f"{title}: {', '.join(f'{technique_name(of.name)} {of.range:.2f}' for of in four)};"
-                f" widths {', '.join(f'{of.octaves:.1f}' for of in four)} octaves"
+                f"{title}: {f'not so by {against}' if against else 'so'}; ranges"
+                f" {', '.join(f'{technique_name(of.name)} {of.range:.2f}' for of in four)}; widths"
+                f" {', '.join(f'{of.octaves:.1f}' for of in four)} octaves"
             )
         tested, said = len(lost) + len(won), [*said, *few.values()]
         if tested < TASKS:
@@ -234,15 +244,23 @@ def _not_judged(names: Sequence[Name], begun: Mapping[Name, Course]) -> str:
     return f"{len(begun[names[0]].epsilons)} epsilons in common"
 
 
-def _less(ours: Sequence[Course], words: Sequence[Course]) -> tuple[bool, bool]:
-    """Whether two techniques depend less on epsilon than two others, and whether the range that says so is significant.
+def _against(ours: Sequence[Course], words: Sequence[Course]) -> tuple[str, bool]:
+    """What says that two techniques do not depend less on epsilon than two others, and whether that is significant.
 
-    >>> flat, steep = (Course(("", None), (1.0, 2.0), range, 1.0, p_holm=0.01) for range in (0.5, 3.0))
-    >>> _less([flat, flat], [steep, steep]), _less([flat, steep], [steep, steep])
-    ((True, True), (False, True))
+    Nothing says so where both depend less.
+
+    >>> flat, steep = (Course((name, None), (1.0,), of, 1.0, p_holm=0.01) for name, of in (("a", 0.5), ("b", 3.0)))
+    >>> _against([flat, flat], [steep, steep])
+    ('', True)
+    >>> _against([flat, steep], [steep, steep])
+    ('the range of b, 3.00, where that of b is 3.00', True)
     """
     widest, least = max(ours, key=lambda of: of.range), min(words, key=lambda of: of.range)
-    narrower = min(of.octaves for of in ours) < max(of.octaves for of in words)
-    if widest.range < least.range:
-        return not narrower, least.clear and not narrower
-    return False, widest.clear
+    narrow, wide = min(ours, key=lambda of: of.octaves), max(words, key=lambda of: of.octaves)
+    if widest.range >= least.range:
+        ends = f"{widest.range:.2f}, where that of {technique_name(least.name)} is {least.range:.2f}"
+        return f"the range of {technique_name(widest.name)}, {ends}", widest.clear
+    if narrow.octaves < wide.octaves:
+        ends = f"{narrow.octaves:.1f} octaves, where that of {technique_name(wide.name)} is {wide.octaves:.1f}"
+        return f"the width of {technique_name(narrow.name)}, {ends}", False
+    return "", least.clear

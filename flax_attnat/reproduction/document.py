@@ -65,6 +65,13 @@ def _document(lines: Sequence[Line], place: str) -> Iterator[str]:
         " of more); of a tie the smaller one; 0 does not compete."
     )
     yield ""
+    yield (
+        "What the paper's text and its released code leave open of Attention iAT is read in five ways, each judged by"
+        " itself: span, released (what the code does), sentence, sign, and token (the formula as it is printed, which"
+        " is Attention AT); see [Which iAT?](#which-iat). Beside them: attention_at, random perturbation of attention"
+        " (attention_rp), and word_at and word_iat, which perturb word vectors."
+    )
+    yield ""
     yield "## In short"
     yield ""
     for number, line in enumerate(summary(lines)):
@@ -107,6 +114,13 @@ def _runs(lines: Sequence[Line]) -> Iterator[str]:
     yield from table(
         ("data set", *("texts (train / dev / test)" if title == "texts" else title for title in titles)), rows
     )
+    if any((line["dataset"], line["vocabulary"]) == ("babi1", 20) for line in lines):
+        yield (
+            "bAbI 1 was trained when the words of questions were not in the vocabulary yet: its questions differ by a"
+            ' name alone, which passages hold, and the "Where is" of all of them was read as unknown. It is being'
+            " trained anew."
+        )
+        yield ""
 
 
 def _differences() -> Iterator[str]:

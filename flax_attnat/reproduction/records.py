@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from flax_attnat.reporting.results import ResultsError
+from flax_attnat.reproduction.settings import ORDER
 from flax_attnat.training.workdir import write_atomically
 
 # Of a file, when unpacked: a record is a few kilobytes.
@@ -25,7 +26,14 @@ NEEDED = (
     "config_hash",
     "seconds",
     "device",
+    "population",
+    "selection",
+    "attention",
+    "epochs",
+    "train_n",
 )
+NULLABLE = ("reading", "epsilon", "frozen_step", "mark", "vectors", "vocabulary")
+"""Fields that are there, but may be null."""
 # What all runs of a data set have in common, and what all of one of its variants have besides.
 SAME_DATA = ("train_n", "vocabulary", "mark", "classes")
 SAME_VARIANT = ("vectors", "epochs", "attention", "selection")
@@ -92,9 +100,8 @@ def read_records(folder: epath.PathLike) -> Records:
     for file in sorted(epath.Path(folder).glob("*.jsonl.gz"), key=lambda path: path.name):
         for number, line in enumerate(_content(file), 1):
             where = f"{file}, line {number}"
-            if not isinstance(line, dict) or (lacking := [name for name in NEEDED if line.get(name) is None]):
-                what = f"has no {lacking[0]}" if isinstance(line, dict) else "is not an object"
-                raise ResultsError(f"{where} {what}: give the file as launch.reproduce wrote it.")
+            if flaw := _flaw(line):
+                raise ResultsError(f"{where} {flaw}: give the file as launch.reproduce wrote it.")
             key = (*_done(line), line["split"], line["epoch"])
             if key in places:
                 raise ResultsError(f"{where} repeats {places[key]}: keep one of the two files.")
@@ -111,6 +118,18 @@ def read_records(folder: epath.PathLike) -> Records:
                     )
             lines.append(line)
     return Records(lines, frozenset(_done(line) for line in lines))
+
+
+def _flaw(line: Any) -> str:
+    """Why a value is not a line of a run of the grid; empty if it is."""
+    if not isinstance(line, dict):
+        return "is not an object"
+    lacking = [name for name in NEEDED if line.get(name) is None] + [name for name in NULLABLE if name not in line]
+    if lacking:
+        return f"has no {lacking[0]}"
+    if (line["technique"], line["reading"]) not in ORDER:
+        return f"is of the technique {line['technique']!r}, reading {line['reading']!r}, which is not of the grid"
+    return ""
 
 
 def _content(file: epath.Path) -> list[Any]:

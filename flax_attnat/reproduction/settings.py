@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from flax_attnat.reporting.results import ROUNDING
+
 Line = Mapping[str, Any]
 
 Name = tuple[str, str | None]
@@ -83,19 +85,40 @@ def control(dataset: str, variant: str, technique: str) -> Setting:
 
 
 def chosen(
-    lines: Sequence[Line], dataset: str, variant: str, figure: str | None = None, slack: float = 0.0
+    lines: Sequence[Line],
+    dataset: str,
+    variant: str,
+    figure: str | None = None,
+    slack: float = ROUNDING,
+    *,
+    largest: bool = False,
 ) -> dict[Name, Setting]:
-    """For each technique and reading the setting with the largest mean on dev.
-
-    Epsilon 0 is a control and does not compete; only the settings of a technique with the most seeds do; a tie goes to
-    the smaller epsilon.
+    """For each technique and reading the setting with the largest mean on dev; see `good`, of which it is the first.
 
     Args:
       lines: of finished runs.
       dataset: its name.
       variant: the settings to choose among.
       figure: on dev; None: the one by which epochs were selected.
-      slack: the smallest epsilon whose mean is not further than this below the largest.
+      slack: as for `good`.
+      largest: of several, the one with the largest epsilon in place of the smallest.
+    """
+    return {name: of[-1 if largest else 0] for name, of in good(lines, dataset, variant, figure, slack).items()}
+
+
+def good(
+    lines: Sequence[Line], dataset: str, variant: str, figure: str | None = None, slack: float = ROUNDING
+) -> dict[Name, list[Setting]]:
+    """For each technique and reading the settings whose mean on dev is the largest, by epsilon: several, if they tie.
+
+    Epsilon 0 is a control and does not compete; only the settings of a technique with the most seeds do.
+
+    Args:
+      lines: of finished runs.
+      dataset: its name.
+      variant: the settings to choose among.
+      figure: on dev; None: the one by which epochs were selected.
+      slack: how far below the largest mean another one is as good; figures are float32.
     """
     settings: dict[Name, list[tuple[float, int, Setting]]] = {}
     for setting, runs in index(lines, "dev").items():
@@ -107,8 +130,8 @@ def chosen(
     for name, of in settings.items():
         most = max(seeds for _, seeds, _ in of)
         enough = max(score for score, seeds, _ in of if seeds == most) - slack
-        good = (setting for score, seeds, setting in of if seeds == most and score >= enough)
-        found[name] = min(good, key=lambda setting: setting.epsilon or 0.0)
+        best = (setting for score, seeds, setting in of if seeds == most and score >= enough)
+        found[name] = sorted(best, key=lambda setting: setting.epsilon or 0.0)
     return found
 
 

@@ -93,7 +93,7 @@ def _compared(lines: Sequence[Line], figure: str | None) -> str:
 def _ranges(lines: Sequence[Line]) -> str:
     """Of how many techniques the dependence on epsilon is more than seeds explain."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
-    every = [of for found in judged_courses(lines, variants).values() for of in found]
+    every = [of for found in judged_courses(lines, variants).values() for of in found if of.judged]
     return f" Of {len(every)} ranges over epsilon {_significant(sum(of.clear for of in every))}." if every else ""
 
 

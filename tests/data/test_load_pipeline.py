@@ -14,6 +14,7 @@ from flax_attnat import config as configuration
 from flax_attnat.data import catalogue, corpora
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.load import load
+from flax_attnat.data.vocabulary import fit_vocabulary
 from tests.fixtures import write_cnn, write_multi_nli
 
 
@@ -142,7 +143,34 @@ def test_a_users_pairs(tmp_path: Path) -> None:
     assert dataset.label_names == ("hall", "office")
     queries = dataset.splits["train"].queries
     assert queries is not None
-    assert [dataset.vocabulary.words[i] for i in queries[0]] == ["<unk>", "is", "ann", "<unk>"]
+    assert [dataset.vocabulary.words[i] for i in queries[0]] == ["where", "is", "ann", "?"]
+
+
+def test_words_of_queries_are_counted_as_texts_are(tmp_path: Path) -> None:
+    """A word that only hypotheses hold is known if two of them hold it; each query is a text of its own."""
+    rows = [
+        {"premise": "so it is", "hypothesis": f"not so w{chr(97 + i)}", "label": ("a", "b")[i % 2]} for i in range(24)
+    ]
+    rows[0]["premise"], rows[0]["hypothesis"] = "so rare", "rare so not"
+    dataset = load(make_config("custom", tmp_path, train=write_lines(tmp_path / "t.jsonl", rows), min_df=2))
+    train = dataset.splits["train"]
+    texts = [words for record in train.records[:] for words in (record.words, record.query)]
+    wanted = fit_vocabulary(texts, min_df=2)
+    assert dataset.vocabulary.words == wanted.words and "not" in wanted.words
+    assert dataset.vocabulary.counts.tolist() == wanted.counts.tolist()
+
+
+@pytest.mark.parametrize("rows", [20, 21, 22])
+def test_the_fewest_texts_that_can_be_held_out(tmp_path: Path, rows: int) -> None:
+    """Three classes, of which two held-out texts cannot show all."""
+    path = write_lines(tmp_path / "train.jsonl", reviews(rows, ("bad", "fair", "good")))
+    dataset = load(make_config("custom", tmp_path, train=path))
+    assert [len(dataset.splits[name].tokens) for name in ("train", "dev", "test")] == [rows - 4, 2, 2]
+
+
+def test_a_home_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"~nobody-of-this-name/t\.csv cannot be read \(No such file"):
+        load(make_config("custom", tmp_path, train="~nobody-of-this-name/t.csv"))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])

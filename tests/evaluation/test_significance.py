@@ -185,12 +185,13 @@ def test_paired_seeds_by_a_printed_table():
 
 
 def test_paired_seeds_that_cannot_be_compared():
-    """One pair, none, differences all equal (up to rounding); a pair with a NaN is left out."""
+    """One pair, none, differences all equal (up to rounding, of float32 too); a pair with a NaN is left out."""
     for a, b, n in (
         ([0.5], [0.25], 1),
         ([0.8, NAN], [0.7, 0.6], 1),
         ([0.3, 0.4, 0.5], [0.1, 0.2, 0.3], 3),
         ([], [], 0),
+        (np.float32([1400, 1411, 1390]) / np.float32(1726), np.float32([1390, 1401, 1380]) / np.float32(1726), 3),
     ):
         found = paired_seeds(np.array(a), np.array(b))
         assert found.n == n and math.isnan(found.p_value) and math.isnan(found.effect)

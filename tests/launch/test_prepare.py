@@ -44,6 +44,23 @@ def test_all_that_can_be_had_is_shown_beside_the_sizes_expected(
         assert "https://" in reason or "http://" in reason
 
 
+def test_sizes_are_expected_of_the_usual_filter_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cnn(tmp_path)
+    places = [f"--config.data.raw_dir={tmp_path}", f"--config.data.data_dir={tmp_path / 'data'}"]
+    assert call("--config=configs/cnn.py", *places) == 0
+    assert "380,298" in capsys.readouterr().out
+    assert call("--config=configs/cnn.py", *places, "--config.data.max_length=1000") == 0
+    assert "380,298" not in capsys.readouterr().out
+
+
+def test_a_tab_and_a_line_end_in_a_field_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two rows that a stray quote makes one."""
+    path = tmp_path / "mine.tsv"
+    path.write_text('text\tlabel\n"Great film\tpos\nbad one"\tneg\nfine\tpos\n')
+    assert call("--check", str(path)) == 0
+    assert "note: 1 texts hold a tab and a line end" in " ".join(capsys.readouterr().out.split())
+
+
 def test_nothing_to_prepare_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--all", f"--raw_dir={tmp_path}", f"--data_dir={tmp_path / 'data'}") == 2
     assert "movies was not prepared" in capsys.readouterr().out

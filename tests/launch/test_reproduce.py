@@ -88,10 +88,17 @@ def test_a_budget_that_ends_within_a_setting_saves_it(command, tmp_path, capsys,
         (["--budget_hours=-1"], "--budget_hours must be a number of hours such as 2.5; got '-1'."),
         (["--datasets=planted,mnist"], "--datasets names some of"),
         (["--dataset=planted"], "See --help."),
+        (["--records=nowhere"], "--records=nowhere is not there: give a folder of records"),
+        (["--records=pyproject.toml"], "--records=pyproject.toml is a file: give a folder."),
+        (["--records=nowhere://x"], "--records=nowhere://x cannot be opened"),
+        (["--workdir=nowhere://x"], "--workdir=nowhere://x cannot be opened"),
+        (["--budget_hours=1", "--out=nowhere://x"], "--out=nowhere://x cannot be opened"),
+        (["--budget_hours=1", "--out=docs"], "--out=docs is a folder: give a file."),
     ],
 )
 def test_a_command_that_cannot_be_used_is_a_sentence(command, capsys, flags, sentence) -> None:
-    assert command(*flags) == cli.USAGE
+    known = [] if any(flag.startswith("--dataset") for flag in flags) else ["--datasets=planted"]
+    assert command(*known, *flags) == cli.USAGE
     assert sentence in capsys.readouterr().err
 
 

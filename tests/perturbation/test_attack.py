@@ -284,6 +284,11 @@ def test_a_loss_that_is_not_finite_never_wins():
     np.testing.assert_array_equal(r, np.full((3, 1), 0.5))
 
 
+def test_nothing_wins_where_the_clean_loss_is_minus_infinity():
+    r = pgd(lambda d: jnp.log(jnp.maximum(d.sum(-1), 0.0)), jnp.zeros((4, 3)), None, 1.0, key=KEY, restarts=8)
+    np.testing.assert_array_equal(r, np.zeros((4, 3)))
+
+
 def test_vmap_scan_and_scalars_give_the_rows_of_one_call():
     """A `[B]` epsilon equals one number a row; a vmap over runs and a scan over epsilon equal one call each."""
     p, one = problem(ATTENTION), functools.partial(attack, steps=4, restarts=2)
@@ -512,6 +517,8 @@ def test_a_row_with_nan_among_its_scores_is_wrong_and_one_logit_a_row_is_refused
     assert float(curve.clean) == 0 and np.all(np.asarray(curve.attacked) == 0)
     with pytest.raises(ValueError, match=r"returned float32 of shape \(16,\).*logit > 0"):
         linear_curve(predict=lambda delta: linear_logits(delta)[:, 0])
+    with pytest.raises(ValueError, match=r"returned float32 of shape \(16, 1\).*logit > 0"):
+        linear_curve(predict=lambda delta: linear_logits(delta)[:, :1])
 
 
 @pytest.mark.parametrize("radii", [[0.1, -1.0], np.array([math.nan], np.float32)])

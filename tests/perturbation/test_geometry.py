@@ -174,19 +174,44 @@ def test_the_norm_of_a_long_sentence_is_exact(draw):
 
 
 def test_masks_gain_the_axes_they_need():
-    """`[B, T]` means words for `[B, T, E]` and scores for `[B, heads, Q, T]`, also where sizes are equal by chance."""
+    """`[B, T]` means words for `[B, T, E]` and scores for `[B, heads, Q, T]`; where it could be both it is refused."""
     mask = np.arange(4) < np.array([[2], [4], [3]])
     sentence = fa.Ball(axes=(-2, -1))
     words, square, heads = (np.ones(shape, np.float32) for shape in ((3, 4, 5), (3, 4, 4), (3, 4, 2, 4)))
-    for g in (words, square):
-        np.testing.assert_array_equal(np.asarray(unit(g, mask=mask, ball=sentence)) != 0, mask[..., None] & (g > 0))
-    np.testing.assert_array_equal(np.asarray(unit(square, mask=mask)) != 0, mask[:, None, :] & (square > 0))
+    np.testing.assert_array_equal(np.asarray(unit(words, mask=mask, ball=sentence)) != 0, mask[..., None] & (words > 0))
+    for full in (mask[..., None], mask[:, None, :]):
+        np.testing.assert_array_equal(np.asarray(unit(square, mask=full)) != 0, full & (square > 0))
+    heads_of = fa.attention_at(lambda delta: jnp.sum(delta, (1, 2)), jnp.asarray(square), jnp.asarray(mask), 1.0)
+    np.testing.assert_array_equal(np.asarray(heads_of) != 0, np.broadcast_to(mask[:, None, :], square.shape))
+    words_of = fa.word_at(lambda delta: jnp.sum(delta, (1, 2)), jnp.asarray(square), jnp.asarray(mask), 1.0)
+    np.testing.assert_array_equal(np.asarray(words_of) != 0, np.broadcast_to(mask[..., None], square.shape))
     np.testing.assert_array_equal(np.asarray(unit(heads, mask=mask)) != 0, mask[:, None, None, :] & (heads > 0))
     np.testing.assert_array_equal(np.asarray(softmax(heads, mask)) != 0, mask[:, None, None, :] & (heads > 0))
     np.testing.assert_array_equal(np.asarray(softmax(square, mask, axis=1)) != 0, mask[:, :, None] & (square > 0))
     np.testing.assert_array_equal(
         np.asarray(unit(words[0], mask=np.array([1, 0, 0, 1, 1]))) != 0, [[1, 0, 0, 1, 1]] * 4
     )
+
+
+def test_a_mask_that_could_be_of_words_or_of_scores_is_refused():
+    """Where T is the number of dimensions, or of heads; which axis is of tokens, attention_at and word_at know."""
+    square, mask, key = jnp.ones((3, 4, 4)), jnp.ones((3, 4), bool), jax.random.key(0)
+    for call in (
+        lambda: fa.unit(square, mask=mask),
+        lambda: fa.project(square, 1.0, mask=mask, ball=fa.Ball(axes=(-2, -1))),
+        lambda: fa.random_perturbation(key, square, mask, 1.0),
+        lambda: fa.virtual_at(lambda d: jnp.sum(d, (1, 2)), square, mask, 1.0, key=key),
+        lambda: fa.pgd(lambda d: jnp.sum(d, (1, 2)), square, mask, 1.0),
+    ):
+        with pytest.raises(ValueError, match=r"\(3, 4\) fits two axes of a delta of shape \(3, 4, 4\): pass mask"):
+            call()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0)])
+def test_nothing_to_perturb_stays_nothing(order, shape):
+    g, ball = jnp.zeros(shape), fa.Ball(ord=order)
+    assert fa.unit(g, ball=ball).shape == fa.project(g, 1.0, ball=ball).shape == shape
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (2, 4), (3, 4, 1), (4,)])

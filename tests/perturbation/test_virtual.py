@@ -81,3 +81,9 @@ def test_a_row_that_loses_its_direction_stays_zero():
 def test_no_step_is_refused(steps):
     with pytest.raises(ValueError, match=f"at least 1; got {steps}"):
         fa.virtual_at(lambda delta: jnp.sum(delta, axis=-1), jnp.zeros((1, 2)), None, 1.0, key=KEY, steps=steps)
+
+
+@pytest.mark.parametrize("xi", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_radius_of_the_gradient_that_is_none_is_refused_by_its_name(xi):
+    with pytest.raises(ValueError, match="xi must be a positive, finite number"):
+        fa.virtual_at(lambda delta: jnp.sum(delta, axis=-1), jnp.zeros((1, 2)), None, 1.0, key=KEY, xi=xi)

@@ -95,6 +95,38 @@ def test_equal_is_not_better() -> None:
     assert set(one.beaten_by) == {name for name, _ in ALL} | {"epsilon 0"}
 
 
+def test_equal_but_for_rounding_is_not_better() -> None:
+    """The same sum of right texts by other seeds, as float32 shares; the smaller epsilon of such a tie is taken."""
+    ours, theirs = (np.float32(right) / np.float32(1500) for right in ([1492, 1496, 1496], [1493, 1493, 1498]))
+    assert np.mean(ours, dtype=np.float64) > np.mean(theirs, dtype=np.float64)
+    lines = [
+        *lines_of("sst", "vanilla", None, None, dev=[0.8] * 3, test=theirs.tolist()),
+        *lines_of("sst", "attention_iat", "span", 1.0, dev=theirs.tolist(), test=ours.tolist()),
+        *lines_of("sst", "attention_iat", "span", 5.0, dev=ours.tolist(), test=[0.9] * 3),
+    ]
+    (found,) = claims.judge(lines, {"sst": "pretrained"})
+    assert found.setting.epsilon == 1 and found.end == ", 2 tied" and found.beaten_by == ("vanilla",)
+    assert settings.chosen(lines, "sst", "pretrained", largest=True)[("attention_iat", "span")].epsilon == 5
+
+
+def test_what_has_no_choice_of_epsilons_decides_nothing() -> None:
+    """A word technique that is far better, but was trained at one epsilon, neither beats a reading nor is corrected."""
+    lines = [
+        *lines_of("sst", "vanilla", None, None, dev=[0.8] * 3, test=[0.80, 0.81, 0.79]),
+        *lines_of("sst", "word_at", None, 1.0, dev=[0.8] * 3, test=[0.95, 0.97, 0.96]),
+        *(
+            line
+            for epsilon in (1.0, 5.0)
+            for line in lines_of("sst", "attention_iat", "span", epsilon, dev=[0.8] * 3, test=[0.85, 0.84, 0.83])
+        ),
+    ]
+    (found,) = claims.judge(lines, {"sst": "pretrained"})
+    assert found.beaten_by == () and "word_at" in found.lacking
+    assert [other.name for other in claims.comparisons([found])] == ["vanilla"]
+    assert next(other for other in found.differences if other.name == "word_at").p_holm is None
+    assert claims.verdicts([found], allowed=0)[0].verdict == OPEN
+
+
 def test_a_claim_holds_only_when_all_ten_were_tested() -> None:
     names = [f"set{number}" for number in range(10)]
     assert claims.verdicts(judged({"span": 0.95}, names, noise=0.001), allowed=0)[0].verdict == HOLDS
@@ -215,6 +247,8 @@ def test_the_range_by_chance_is_that_of_drawn_figures() -> None:
     assert np.mean(p_values <= 0.05) == pytest.approx(0.05, abs=0.03)
     assert np.isnan(courses.range_by_chance(draws[0, :, :1])).all()
     assert np.isnan(courses.range_by_chance(np.ones((4, 3)))).all()
+    for added in ([[99.9, 99.8], [99.7, 99.6]], [[90.1, 91.3, 92.7], [90.6, 91.8, 93.2]]):
+        assert np.isnan(courses.range_by_chance(np.array(added))).all(), "seed and epsilon explain all of it"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +278,7 @@ def test_claim_three_compares_the_flattest_word_technique_with_the_steepest_of_a
     ]
     verdict = {of.reading: of for of in courses.sensitivity_verdicts([*words, *flat], {"sst": "pretrained"})}
     assert verdict["span"].verdict == OPEN and verdict["span"].reason.startswith(
-        "sst: attention_at 1.00, attention_iat (span) 1.00, word_at 20.00, word_iat 5.00; widths 1.0, 0.0, 0.0, 0.0"
+        "sst: so; ranges attention_at 1.00, attention_iat (span) 1.00, word_at 20.00, word_iat 5.00; widths 1.0, 0.0,"
     )
     assert verdict["span"].so_far == "true on 1 of 1 data set, significantly on 0", "one seed says nothing of chance"
     assert verdict["released"].reason == "10 of 10 data sets were not tested" and verdict["released"].so_far == ""
@@ -254,6 +288,7 @@ def test_claim_three_compares_the_flattest_word_technique_with_the_steepest_of_a
     ]
     found = courses.sensitivity_verdicts([*words, *steep], {"sst": "pretrained"})
     assert found[0].verdict == FAILS
+    assert "sst: not so by the range of attention_at, 10.00, where that of word_iat is 5.00; " in found[0].reason
 
 
 def test_claim_three_fails_by_the_width_alone() -> None:
@@ -266,6 +301,7 @@ def test_claim_three_fails_by_the_width_alone() -> None:
     ]
     verdict = courses.sensitivity_verdicts(lines, {"sst": "pretrained"})[0]
     assert verdict.verdict == FAILS and "widths 0.0, 0.0, 2.0, 2.0 octaves" in verdict.reason
+    assert "not so by the width of attention_at, 0.0 octaves, where that of word_at is 2.0" in verdict.reason
 
 
 def test_a_technique_that_was_begun_does_not_shorten_the_curves_of_others() -> None:
@@ -354,6 +390,19 @@ def test_claim_three_is_not_judged_by_few_epsilons() -> None:
     few = [line for line in lines if not line["technique"].startswith("word_")]
     reason = "sst: undecided, no curve of word_at, word_iat; 10 of 10 data sets were not tested"
     assert courses.sensitivity_verdicts(few, {"sst": "pretrained"})[0].reason == reason
+
+
+def test_a_course_of_few_epsilons_is_not_corrected_for() -> None:
+    """It cannot decide the claim."""
+    lines = [
+        line
+        for dataset, means in (("sst", (0.8, 0.7, 0.75, 0.6)), ("imdb", (0.8, 0.7)))
+        for epsilon, mean in zip((1.0, 2.0, 4.0, 8.0), means, strict=False)
+        for line in lines_of(dataset, "word_at", None, epsilon, dev=[0.8] * 2, test=[mean, mean + 0.01 * epsilon])
+    ]
+    found = courses.judged_courses(lines, {"sst": "pretrained", "imdb": "pretrained"})
+    (one,), (few,) = found["sst"], found["imdb"]
+    assert one.p_holm == one.p_value > 0 and few.p_value > 0 and math.isnan(few.p_holm)
 
 
 def test_means_and_spreads_leave_undefined_figures_out() -> None:

@@ -258,7 +258,7 @@ def test_every_claim_is_judged_otherwise_too(tmp_path) -> None:
     ]
     text = written(lines, epath.Path(tmp_path)).split("## How far")[1]
     rows = [row for row in text.splitlines() if row.startswith(("| 1 |", "| 2 |", "| 3 |"))]
-    assert len(rows) == 18
+    assert len(rows) == 20
     assert rows[0].startswith("| 1 | as above | not tested (0, 1, 0) |")
     assert rows[1].startswith("| 1 | without word techniques | not tested (1, 0, 0) |")
     assert rows[2].startswith("| 1 | last epoch | not tested (1, 0, 0) |")
@@ -300,8 +300,10 @@ def test_differences_that_no_figure_can_reach_are_counted(tmp_path) -> None:
         lines += lines_of("sst", "attention_iat", "span", epsilon, dev=figures, test=figures)
     text = written(lines, epath.Path(tmp_path)).split("## Claim 1")[1].split("## Claim 2")[0]
     needed = 100 * 12.706 * 0.09 / 2  # the differences of the two seeds are 0.09 apart
-    assert f"comparisons: sst {needed:.2f} ({needed:.2f} to {needed:.2f})." in text
-    assert "For 6 of 6 comparisons that is more than the other leaves up to 100." in text
+    assert f"comparisons: sst out of reach ({needed:.2f} to {needed:.2f})." in text
+    assert (
+        "for 6 of 6 comparisons, and for most of such a data set, it is more than the other leaves up to 100." in text
+    )
 
 
 def test_a_range_that_one_seed_makes_is_seen(tmp_path) -> None:
@@ -338,6 +340,20 @@ def test_a_line_that_lacks_a_field_is_named(tmp_path) -> None:
     del line["device"]
     write_record(tmp_path, Part("sst", "pretrained", "vanilla", None, None, (0,)), [line])
     with pytest.raises(ResultsError, match=r"line 1 has no device: give the file"):
+        read_records(tmp_path)
+    for changed, flaw in (
+        ({"technique": "uniform"}, "is of the technique 'uniform', reading None, which is not of the grid"),
+        ({"technique": "attention_iat"}, "is of the technique 'attention_iat', reading None"),
+        ({"population": None}, "has no population"),
+    ):
+        write_record(
+            tmp_path, Part("sst", "pretrained", "vanilla", None, None, (0,)), [line | {"device": "cpu"} | changed]
+        )
+        with pytest.raises(ResultsError, match=flaw):
+            read_records(tmp_path)
+    del line["frozen_step"]
+    write_record(tmp_path, Part("sst", "pretrained", "vanilla", None, None, (0,)), [line | {"device": "cpu"}])
+    with pytest.raises(ResultsError, match=r"line 1 has no frozen_step"):
         read_records(tmp_path)
 
 

@@ -229,6 +229,27 @@ def test_checkpoints_of_other_classes_are_refused(dataset: Dataset, tmp_path: Pa
         restore(swapped, tmp_path, print)
 
 
+@pytest.mark.parametrize("change", ["labels", "words", "fewer", "test"])
+def test_checkpoints_of_other_texts_or_labels_are_refused(change: str, dataset: Dataset, tmp_path: Path) -> None:
+    """Of the splits that decide on parameters: a test split may be corrected."""
+    fit(trainer_of("vanilla", dataset), tmp_path)
+    name = "test" if change == "test" else "dev" if change == "words" else "train"
+    split = dataset.splits[name]
+    if change == "words":
+        split = split._replace(tokens=[split.tokens[0][::-1] + 0, *split.tokens[1:]])
+        assert (split.tokens[0] != dataset.splits[name].tokens[0]).any()
+    elif change == "fewer":
+        split = split._replace(tokens=split.tokens[:-1], labels=split.labels[:-1], records=split.records[:-1])
+    else:
+        split = split._replace(labels=1 - split.labels)
+    other = trainer_of("vanilla", dataset._replace(splits=dataset.splits | {name: split}))
+    if change == "test":
+        assert restore(other, tmp_path, print) is not None
+        return
+    with pytest.raises(WorkdirError, match=f"other texts or labels of the split {name} "):
+        restore(other, tmp_path, print)
+
+
 def test_checkpoints_of_another_configuration_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     one, other = trainer_of("attention_at", dataset), trainer_of("attention_rp", dataset)
     fit(one, tmp_path)
