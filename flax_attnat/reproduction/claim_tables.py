@@ -54,8 +54,8 @@ RANGES = (
     f" trained at fewer than {FEWEST} is left out where another has {FEWEST}). Without a seed: the smallest and the"
     " largest range that is left without one of the seeds; where these are far apart one run makes the range.",
     "By chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
-    f" that they give this one or a larger, and, of {FEWEST} epsilons or more, p corrected over techniques and data sets"
-    " (Holm). It is Tukey's test, which assumes equal variances, with what is left as error when each seed and each"
+    f" that they give this one or a larger, and, of {FEWEST} epsilons or more, p corrected over techniques and data"
+    " sets (Holm). It is Tukey's test, which assumes equal variances, with what is left as error when each seed and each"
     " epsilon has its own mean (k epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above"
     f" {CLEAR} a range does not show a dependence.",
     f"Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured.",
