@@ -55,8 +55,8 @@ RANGES = (
     " largest range that is left without one of the seeds; where these are far apart one run makes the range.",
     "By chance: the range that differences between seeds alone would give in the mean; in brackets the probability p"
     f" that they give this one or a larger, and, of {FEWEST} epsilons or more, p corrected over techniques and data"
-    " sets (Holm). It is Tukey's test, which assumes equal variances, with what is left as error when each seed and each"
-    " epsilon has its own mean (k epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above"
+    " sets (Holm). It is Tukey's test, which assumes equal variances, with what is left as error when each seed and"
+    " each epsilon has its own mean (k epsilons, n seeds: (k - 1)(n - 1) degrees of freedom); with p above"
     f" {CLEAR} a range does not show a dependence.",
     f"Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured.",
     "Relative: the epsilons, the same numbers for all, over the norm of what is perturbed, before it is trained to"

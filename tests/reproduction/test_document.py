@@ -126,7 +126,9 @@ def test_verdicts_are_in_the_summary(tmp_path) -> None:
         "1. Attention iAT predicts best, on nine of ten tasks: not tested on enough data sets for any reading. Data"
         " sets on which it is the best, of those decided: span, released 0 of 1."
     ), "word_at at 5 is above, and equal differences have no p value"
-    assert re.search(r"Of 6 ranges over epsilon (none|\d) (is|are) significant\.$", said[3])
+    assert "ranges over epsilon" not in said[3], "two epsilons do not judge"
+    longer = [line | {"epsilon": 4 * line["epsilon"]} for line in made() if line["epsilon"]]
+    assert re.search(r"Of 6 ranges over epsilon (none|\d) (is|are) significant\.$", summary(made() + longer)[3])
     assert said[4].endswith("not corrected). attention_at minus vanilla: sst +1.00."), "0.81 - 0.80 of every seed"
     every = summary(made() + made("ag_news", mark="partial"))[0]
     assert every.startswith("84 runs: some on sst, ag_news (partial); none on newsgroups, imdb, babi1,")
@@ -263,7 +265,8 @@ def test_every_claim_is_judged_otherwise_too(tmp_path) -> None:
     assert rows[1].startswith("| 1 | without word techniques | not tested (1, 0, 0) |")
     assert rows[2].startswith("| 1 | last epoch | not tested (1, 0, 0) |")
     assert rows[3].startswith("| 1 | epsilon by dev F1 | not tested (0, 1, 0) |")
-    assert rows[5].startswith("| 1 | random vectors | not tested |")
+    assert rows[5].startswith("| 1 | largest of a tie | not tested (0, 1, 0) |")
+    assert rows[6].startswith("| 1 | random vectors | not tested |")
     assert "- claim 1, last epoch: true of sst for span, released\n" in text
     assert "claim 1, epsilon by dev F1:" not in text, "that turns nothing"
 
