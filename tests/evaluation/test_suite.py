@@ -14,7 +14,7 @@ from flax_attnat.data.vocabulary import encode, fit_vocabulary
 from flax_attnat.evaluation.families import RUN_FIELDS, family_lines
 from flax_attnat.evaluation.measure import build_explain, explain_split, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.evaluation.suite import SUITES, Options, build_stages, run_suites
+from flax_attnat.evaluation.suite import SUITES, Options, _rationales, build_stages, run_suites
 from flax_attnat.training.trainer import Trainer, build_trainer
 
 ONE_WORD, EMPTY = 5, 11  # places in the split
@@ -140,6 +140,26 @@ def test_lines_name_their_run_and_count_what_is_undefined(lines) -> None:
         assert 0 < line["rationale_share"] < 0.5
     for line in lines["robustness"]:
         assert all(check["held"] for norm in ("linf", "l2") for check in line[f"checks_{norm}"])
+
+
+def test_the_share_that_people_mark_is_learnt_from_training_texts() -> None:
+    """From the measured ones only where no training text has a rationale."""
+    tokens, labels = [np.full(4, 2, np.int32)] * 2, np.array([0, 1], np.int32)
+
+    def split(*places: tuple[int, ...] | None) -> Split:
+        """Two texts of four words, with these rationales."""
+        return Split([Record(("a",) * 4, 0, of) for of in places], tokens, labels)
+
+    def share(train: Split, test: Split) -> float:
+        found = _rationales(
+            Dataset("planted", {"train": train, "test": test}, fit_vocabulary([]), ("a", "b"), ""), "test"
+        )
+        assert found is not None
+        return found.share
+
+    assert share(split((0,), (1,)), split((0, 1, 2), (0, 1, 2))) == 0.25
+    assert share(split((0,), None), split((0, 1, 2), None)) == 0.25
+    assert share(split(None, None), split((0, 1, 2), None)) == 0.75
 
 
 def test_pairs_of_three_classes_have_every_measure_but_certificates_and_rationales() -> None:

@@ -122,6 +122,10 @@ def test_a_workdir_that_is_a_file_or_read_only_or_in_use_is_a_sentence(
         pass
     with locked(tmp_path / "run"):
         pass
+    small = ("--config.model.encoder=average", "--config.training.epochs=1")
+    with locked(tmp_path / "run"):
+        assert "another process" in refused(capsys, train, PLANTED, *small, f"--workdir={tmp_path / 'run'}")
+    assert not list(tmp_path.rglob("results*"))
 
 
 def test_results_cut_short_name_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Run as a program with eight CPU devices: a step and a checkpoint on meshes of 1, 2, 4 and 8. Prints what it found."""
 
 import contextlib
+import functools
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from flax_attnat.config import Config, DataConfig, ModelConfig, SweepConfig, Tra
 from flax_attnat.data.dataset import Split
 from flax_attnat.data.load import load
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.training.loop import Stopped, fit
+from flax_attnat.training.loop import Progress, Stopped, fit
 from flax_attnat.training.mesh import make_mesh
 from flax_attnat.training.runs import cohorts
 from flax_attnat.training.saved import checkpoints, start
@@ -53,13 +54,20 @@ def step(trainer: Trainer, workdir: Path) -> tuple[list[np.ndarray], list[np.nda
     return read, take_step(trainer, states, (np.zeros(16, np.int32), rows))
 
 
+def within_an_epoch(reports: list[Progress]) -> bool:
+    """Whether there has been a second span, which is one step too."""
+    return len(reports) == 2
+
+
 def main(workdir: Path) -> None:
     """A checkpoint is made on each mesh, and read on every mesh."""
     result, found = {}, trainers()
     for made, trainer in found.items():
-        calls = iter(range(100))
+        reports: list[Progress] = []
         with contextlib.suppress(Stopped):
-            fit(trainer, workdir / str(made), stop=lambda calls=calls: next(calls) == 2, say=print)
+            stop = functools.partial(within_an_epoch, reports)
+            fit(trainer, workdir / str(made), progress=reports.append, stop=stop, say=print)
+        assert 1 < reports[-1].step < reports[-1].steps, "it was stopped within an epoch"
         seen = {devices: step(other, workdir / str(made)) for devices, other in found.items()}
         first_read, first_after = seen[1]
         for devices, (read, after) in seen.items():

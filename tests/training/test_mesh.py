@@ -18,7 +18,7 @@ from flax_attnat.data.dataset import Dataset, Split
 from flax_attnat.data.load import load
 from flax_attnat.evaluation.measure import build_explain, measure_split, result_lines
 from flax_attnat.evaluation.prediction import METRICS
-from flax_attnat.training.loop import Stopped, fit
+from flax_attnat.training.loop import Progress, Stopped, fit
 from flax_attnat.training.mesh import BY_RUN, WHOLE, fetch, make_mesh, padded, put
 from flax_attnat.training.population import zero_sums
 from flax_attnat.training.runs import cohorts
@@ -129,9 +129,15 @@ def test_filled_up_runs_leave_no_trace(dataset: Dataset, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("first", "second"), [("one", "runs"), ("runs", "one"), ("batch", "runs")])
 def test_a_checkpoint_goes_on_on_another_mesh_and_says_so(first, second, dataset: Dataset, tmp_path: Path) -> None:
-    calls = iter(range(100))
-    with pytest.raises(Stopped):
-        fit(trainer_of("word_iat", dataset, first), tmp_path, stop=lambda: next(calls) == 4)
+    reports: list[Progress] = []
+    with pytest.raises(Stopped):  # within the second epoch, whose first span is one step
+        fit(
+            trainer_of("word_iat", dataset, first),
+            tmp_path,
+            progress=reports.append,
+            stop=lambda: reports[-1].epoch == 2,
+        )
+    assert reports[-1].step < reports[-1].steps
     said: list[str] = []
     there = trainer_of("word_iat", dataset, second)
     states, seconds = fit(there, tmp_path, say=said.append)

@@ -60,6 +60,26 @@ def test_a_value_that_is_not_finite_freezes_the_last_good_state_for_good(bad: Ba
         assert not np.any(jnp.stack(sums))
 
 
+def test_a_gradient_too_large_to_square_freezes() -> None:
+    """It is finite; the largest that is let through is 1e18."""
+
+    def slope(
+        params: Params, batch: Batch, hparams: Hparams, key: Array, neighbours: Array | None = None
+    ) -> tuple[Array, StepSums]:
+        """A loss whose gradient is the weight of the batch."""
+        loss = jnp.sum(params["output"]["x"]) * batch.weight[0]
+        return loss, StepSums(*(loss + i for i in range(6)))
+
+    step = jax.jit(build_train_step(slope, OptimizerConfig()))
+    state = init_state({"output": {"x": jnp.array([0.5, 2.0])}}, OptimizerConfig())
+    allowed, _ = step(state, one_row(0, 0.9e18), hparams(weight_decay=0.0), KEY)
+    assert int(allowed.frozen_step) == -1 and bool(jnp.all(jnp.isfinite(allowed.params["output"]["x"])))
+    frozen, _ = step(state, one_row(0, 1e19), hparams(weight_decay=0.0), KEY)
+    assert int(frozen.frozen_step) == 0
+    assert FROZEN_REASONS[int(frozen.frozen_reason)] == "gradient not finite or above 1e18"
+    np.testing.assert_array_equal(frozen.params["output"]["x"], state.params["output"]["x"])
+
+
 def test_the_other_runs_of_a_population_go_on_bit_for_bit() -> None:
     """Run 1 diverges by a learning rate that overflows; runs 0 and 2 are as beside a healthy neighbour."""
     config, model = small("attention_iat")
