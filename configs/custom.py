@@ -6,8 +6,8 @@ dev or a test file, a tenth of the training file each is held out, by class. Loo
 
     python -m launch.prepare --check train.jsonl
 
-Set `training.selection` to "accuracy" for more than two classes, and `optimizer.decay_attention` for pairs, as the
-paper has it there.
+The best epoch is chosen by accuracy on dev; of two classes `training.selection="auc"` chooses it as the paper does.
+Set `optimizer.decay_attention` for pairs, as the paper has it there.
 
     python -m launch.train --config=configs/custom.py --config.data.train=train.jsonl --config.data.test=test.jsonl \
         --workdir=runs/custom

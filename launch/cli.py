@@ -147,7 +147,15 @@ def console() -> Console:
     from flax_attnat.training.cluster import is_primary
 
     quiet = not is_primary()
-    return Console(quiet=quiet) if sys.stdout.isatty() else Console(width=120, quiet=quiet)
+    return _Console(quiet=quiet) if sys.stdout.isatty() else _Console(width=120, quiet=quiet)
+
+
+class _Console(Console):
+    """A console that leaves it to its user what to do when nobody reads any more; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises as `print` does."""
+        raise BrokenPipeError
 
 
 def connect(values: flags.FlagValues) -> None:

@@ -18,13 +18,13 @@ find_python() {
 make_environment() {
   local extras=$1 stamp python
   stamp=".venv/installed$extras"
-  if [ -f "$stamp" ] && [ "$stamp" -nt pyproject.toml ]; then
+  if [ -x .venv/bin/python ] && [ -f "$stamp" ] && [ "$stamp" -nt pyproject.toml ]; then
     return 0
   fi
   if [ ! -x .venv/bin/python ]; then
     python=$(find_python) || return 1
     echo "Making a virtual environment in .venv with $("$python" --version) ..."
-    "$python" -m venv .venv || return 1
+    "$python" -m venv --clear .venv || return 1
   fi
   echo "Installing flax_attnat$extras and what it needs (a minute or two, 1.4 to 2.2 GB) ..."
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".$extras" || return 1

@@ -28,7 +28,8 @@ before is shown as it is. results.jsonl gets a line per run and suite; instances
 (NumPy .npz); significance.jsonl gets the comparisons, corrected over the workdirs given (Holm). It is one process and
 joins no others.
 
-Exit codes: 0 done, 2 the workdir or its data cannot be used.
+Exit codes: 0 done, 1 a file could not be written or the memory is too small for a single text, 2 the workdir or its
+data cannot be used.
 """
 
 import contextlib
@@ -36,7 +37,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -50,6 +51,7 @@ from flax_attnat.evaluate import Report, Task, evaluate
 from flax_attnat.evaluation.comparison import compare, correct
 from flax_attnat.evaluation.measure import check_measurable
 from flax_attnat.evaluation.suite import SUITES, Options
+from flax_attnat.reporting.lines import read_comparisons
 from flax_attnat.reporting.measures import check_lines, comparison_table, measure_table
 from flax_attnat.reporting.results import best
 from flax_attnat.training.workdir import WorkdirError, locked, read_config, read_lines, write_atomically
@@ -69,7 +71,7 @@ FLAGS = {
     "raw_dir": "where the raw files lie now",
     "data_dir": "where the prepared records lie now",
 }
-SIGNIFICANCE = "significance"
+SIGNIFICANCE, COMPARISONS = "significance", "significance.jsonl"
 SPLITS = ("train", "dev", "test")
 
 
@@ -82,16 +84,21 @@ def main(argv: Sequence[str]) -> int:
     for flag, value, known in (("split", split, SPLITS), ("against", against, TECHNIQUES + CONTROLS)):
         if value not in known:
             raise cli.UsageError(f"--{flag} must be {', '.join(known[:-1])} or {known[-1]}; got {value!r}.")
+    if len({str(workdir.resolve()) for workdir in workdirs}) < len(workdirs):
+        raise cli.UsageError(f"--workdir={values.workdir} names a workdir twice: give each once.")
     console = cli.console()
+    before = {workdir: read_comparisons(workdir / COMPARISONS).lines for workdir in workdirs if SIGNIFICANCE in suites}
     comparisons: list[dict[str, Any]] = []
     for workdir in workdirs:
         task = Task(split, [suite for suite in SUITES if suite in suites], options, _say(console))
-        report = _evaluate(workdir, task, values, console)
+        report, kept = _evaluate(workdir, task, values, console)
         _show(console, report, split)
         if SIGNIFICANCE in suites:
             comparisons += _compare(workdir, report, against, task.say)
+        if not kept:
+            before.pop(workdir, None)
     if SIGNIFICANCE in suites:
-        _show_comparisons(console, workdirs, correct(comparisons), split, against)
+        _show_comparisons(console, before, correct(comparisons), split, against)
     return 0
 
 
@@ -132,8 +139,8 @@ def _say(console: Console) -> Callable[[str], None]:
     return lambda sentence: console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _evaluate(workdir: epath.Path, task: Task, values: Any, console: Console) -> Report:
-    """Measures one workdir."""
+def _evaluate(workdir: epath.Path, task: Task, values: Any, console: Console) -> tuple[Report, bool]:
+    """Measures one workdir; says too whether what is new may be kept there."""
     config = read_config(workdir)
     data = dataclasses.replace(
         config.data, raw_dir=values.raw_dir or config.data.raw_dir, data_dir=values.data_dir or config.data.data_dir
@@ -150,7 +157,7 @@ def _evaluate(workdir: epath.Path, task: Task, values: Any, console: Console) ->
             task.say(f"{error} Figures are shown, and not kept.")
             task = task._replace(write=False)
         bar = stack.enter_context(_progress(console))
-        return evaluate(config, dataset, workdir, task._replace(progress=bar))
+        return evaluate(config, dataset, workdir, task._replace(progress=bar)), task.write
 
 
 @contextlib.contextmanager
@@ -196,7 +203,8 @@ def _compare(workdir: epath.Path, report: Report, against: str, say: Callable[[s
             reasons = "; ".join(sorted({out.reason for out in choice.left_out}))
             say(f"{workdir}: {choice.technique} is not compared: every setting was left out ({reasons}).")
         elif (of := settings.get((choice.technique, choice.reading, *choice.setting))) is not None:
-            chosen.append(of)
+            # Of seeds that are not trained to the end there are figures here, but no results.
+            chosen.append(of.of_seeds(choice.seeds))
     reference = next((of for of in chosen if of.fields["technique"] == against), None)
     if reference is None:
         say(
@@ -209,17 +217,19 @@ def _compare(workdir: epath.Path, report: Report, against: str, say: Callable[[s
 
 
 def _show_comparisons(
-    console: Console, workdirs: Sequence[epath.Path], lines: list[dict[str, Any]], split: str, against: str
+    console: Console,
+    workdirs: Mapping[epath.Path, list[dict[str, Any]]],
+    lines: list[dict[str, Any]],
+    split: str,
+    against: str,
 ) -> None:
-    """Prints the comparisons, and writes them into every workdir beside those of other splits and references."""
+    """Prints the comparisons, and writes them into workdirs beside what these had of other splits and references."""
     if not lines:
         show(console, f"There is nothing to compare with {against}.")
         return
-    for workdir in workdirs:
-        path = workdir / "significance.jsonl"
-        before = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for workdir, before in workdirs.items():
         kept = [line for line in before if (line["split"], line["against"]) != (split, against)]
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept + lines))
+        write_atomically(workdir / COMPARISONS, "".join(json.dumps(line) + "\n" for line in kept + lines))
     title = f"difference from {against} on {split}, each at its best setting on dev"
     show_table(console, title, comparison_table(lines), keys=3)
 

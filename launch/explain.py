@@ -25,7 +25,7 @@ its weight relative to the largest; without colour (a pipe, NO_COLOR) the weight
 how far the attention scores (before the softmax) may each move and the prediction provably stays. The data set is not
 read. Compiled programs are kept in DIR/compiled, so that the next start takes a few seconds.
 
-Exit codes: 0 done, 2 the command, its texts or the workdir cannot be used.
+Exit codes: 0 done, 1 a file could not be written, 2 the command, its texts or the workdir cannot be used.
 """
 
 import contextlib

@@ -18,7 +18,7 @@ Flags:
 
 Preparing again is quick: texts are cut into words once, and kept.
 
-Exit codes: 0 done, 2 the command or its data cannot be used, or --check found bad rows.
+Exit codes: 0 done, 1 a file could not be written, 2 the command or its data cannot be used, or --check found bad rows.
 """
 
 import importlib

@@ -18,7 +18,7 @@ nothing is trained or measured. Texts, and the tables beyond prediction, need wh
 `python -m launch.evaluate --workdir=DIR --suite=all` writes. A text of SST takes about 5 kB of the
 page for three techniques.
 
-Exit codes: 0 done, 2 the results cannot be read or compared.
+Exit codes: 0 done, 1 a file could not be written, 2 the results cannot be read or compared.
 """
 
 import sys

@@ -2,6 +2,7 @@
 # Makes a virtual environment in .venv, then runs the linter, the type checker, all tests, and, where no argument says
 # which tests to run, a quick comparison of speeds, for information. Arguments go to pytest.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 make_environment "[test]"

@@ -22,7 +22,8 @@ The same command on the same workdir goes on where it was stopped. A finished wo
 of another configuration is refused. Several techniques or epsilons: launch.ablate.
 
 Exit codes: 0 done, 1 a checkpoint could not be written or another process was lost, 2 the command or its data cannot be
-used, 3 a run was frozen at a value that is not finite, 130 and 143 interrupted or terminated with everything saved.
+used, 3 a run was frozen at a value that is not finite, 130 and 143 interrupted or terminated with everything saved,
+134 (from JAX) the other processes never came.
 """
 
 import os

@@ -18,7 +18,8 @@ from flax_attnat.data.vocabulary import Vocabulary, fit_numbers
 def load(config: Config, progress: Progress = lambda what, done, total: None) -> Dataset:
     """The dataset that `config.dataset` names, prepared first if need be.
 
-    The vocabulary is fitted on the whole training split, texts and queries, before the length filter.
+    The vocabulary is fitted on the whole training split, texts and queries, before the length filter
+    (on IMDB after it, as there the filter comes before the split).
 
     Args:
       config: dataset, places of files, length filter, least frequency, truncation.

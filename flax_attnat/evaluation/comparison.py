@@ -34,6 +34,13 @@ class Measured(NamedTuple):
     labels: np.ndarray
     figures: dict[str, list[float | None]]
 
+    def of_seeds(self, seeds: Sequence[int]) -> "Measured":
+        """The runs of these seeds, all of which are here."""
+        places = [self.seeds.index(seed) for seed in seeds]
+        figures = {name: [of[place] for place in places] for name, of in self.figures.items()}
+        probability, pearson = self.probability[places], self.pearson[places]
+        return self._replace(seeds=tuple(seeds), probability=probability, pearson=pearson, figures=figures)
+
 
 SETTING = ("reading", "epsilon", "lambda", "learning_rate", "weight_decay")
 

@@ -131,8 +131,8 @@ def random_perturbation(
 ) -> Float[Array, "*shape"]:
     """Perturbation in a random direction: the control of the adversarial ones.
 
-    `r = epsilon z / ||z||` with `z ~ N(0, I)` on real entries. The value at an index depends on the key and that index
-    alone, so neither padding nor the other rows of a batch change it.
+    `r = epsilon z / ||z||` with `z ~ N(0, I)` on real entries. `z` at an index depends on the key and that index alone,
+    so neither padding nor the other rows of a batch change `r`.
 
     Args:
       key: random key, consumed.

@@ -48,7 +48,7 @@ def read_source(workdir: epath.Path, notes: list[str]) -> Source:
     results = read_results(workdir / "results.jsonl")
     comparisons = read_comparisons(workdir / "significance.jsonl")
     notes += [*results.notes, *comparisons.notes]
-    own = _own(workdir, comparisons.lines)
+    own = _own(workdir, comparisons.lines, results.lines)
     if comparisons.lines and not own:
         notes.append(
             f"{workdir / 'significance.jsonl'} holds comparisons of other workdirs only: they are left out. Run"
@@ -81,16 +81,22 @@ def workdir_names(sources: Sequence[Source]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(source.workdir) for source in sources]
 
 
-def _own(workdir: epath.Path, lines: Iterable[Line]) -> list[Line]:
+def _own(workdir: epath.Path, lines: Iterable[Line], results: Iterable[Line]) -> list[Line]:
     """The comparisons of a workdir: launch.evaluate writes those of all that were measured together into each."""
+    trained = {(line["dataset"], line["technique"]) for line in results}
     by_workdir: dict[str, list[Line]] = {}
     for line in lines:
         by_workdir.setdefault(str(line.get("workdir")), []).append(line)
     for name, own in by_workdir.items():
         if epath.Path(name).expanduser().resolve() == workdir.expanduser().resolve():
             return own
-    # A folder that was moved is known by its lines if there are no others.
-    moved = [own for name, own in by_workdir.items() if epath.Path(name).name == workdir.name or len(by_workdir) == 1]
+    # A folder that was moved is known by its lines if there are no others, and they are of what was trained there.
+    moved = [
+        own
+        for name, own in by_workdir.items()
+        if (epath.Path(name).name == workdir.name or len(by_workdir) == 1)
+        and {(line["dataset"], line[which]) for line in own for which in ("technique", "against")} <= trained
+    ]
     return moved[0] if len(moved) == 1 else []
 
 

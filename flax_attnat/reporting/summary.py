@@ -186,9 +186,12 @@ def difference_table(groups: Sequence[Group]) -> Table | None:
         f"Difference from {against} on test: paired bootstrap over texts and paired t-test over seeds, p values raw and"
         " corrected over data sets (Holm)."
     )
-    rows = comparison_table(lines)
-    if "," in against:
-        rows = [{"against": str(line["against"])} | row for line, row in zip(lines, rows, strict=True)]
+    rows: list[dict[str, str]] = []
+    for group in groups:
+        own = [line for line in group.comparisons if line["split"] == "test"]
+        for line, row in zip(own, comparison_table(own), strict=True):
+            first = {"workdir": group.title} if group.title else {}
+            rows.append(first | ({"against": str(line["against"])} if "," in against else {}) | row)
     return Table(title, tuple(rows[0]), tuple(tuple(map(Cell, row.values())) for row in rows))
 
 
@@ -203,7 +206,7 @@ def settings_table(groups: Sequence[Group]) -> Table | None:
             frozen += len(every) - len(lines)
             first = {"workdir": group.title} if group.title else {}
             rows += [first | {"data set": dataset} | _without(row, "split") for row in summarise(lines)]
-    if len(rows) <= sum(len(group.choices) for group in groups):
+    if len(rows) <= sum(choice.setting is not None for group in groups for choice in group.choices):
         return None
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = tuple(tuple(Cell(row.get(name, "n/a")) for name in names) for row in rows)

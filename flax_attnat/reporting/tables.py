@@ -74,6 +74,7 @@ def rounded_down(value: float | np.floating) -> str:
     >>> rounded_down(1.3278), rounded_down(0.0099999), rounded_down(float("inf"))
     ('1.32', '0.00999', 'inf')
     """
+    value = float(value)  # a quotient of float32 would be rounded, up too
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     step = 10.0 ** (math.floor(math.log10(value)) - 2)

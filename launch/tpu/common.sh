@@ -2,6 +2,9 @@
 # What the scripts of this folder share: flags, sentences for what is missing, --dry-run. Runs on bash 3.2 and newer;
 # what is set here is read by the script that sources this.
 
+# Where it is set, cd prints the folder it finds, which may be another one.
+unset CDPATH
+
 NAME=${TPU_NAME:-}
 ZONE=${TPU_ZONE:-}
 TYPE=${TPU_TYPE:-}

@@ -1,6 +1,7 @@
 """Bad input gets a sentence and exit code 2, and nothing is written."""
 
 import gzip
+import io
 import sys
 import zipfile
 from pathlib import Path
@@ -201,3 +202,16 @@ def test_importing_an_entry_point_defines_no_flag() -> None:
     from absl import flags
 
     assert "workdir" not in flags.FLAGS and "config" not in flags.FLAGS and sys.modules["launch.train"] is train
+
+
+def test_a_reader_that_has_gone_is_left_to_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich alone would end the process with code 1, where launch.explain means 0."""
+
+    def gone(*_: object) -> None:
+        """A pipe without a reader."""
+        raise BrokenPipeError
+
+    console = cli.console()
+    monkeypatch.setattr(console, "file", type("Pipe", (io.StringIO,), {"write": gone, "flush": gone})())
+    with pytest.raises(BrokenPipeError):
+        console.print("said")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flax_attnat.evaluation.stages import PAIRS, SOURCES
+from flax_attnat.training.workdir import locked
 from launch import ablate, cli, evaluate, train
 
 CHECKOUT = Path(__file__).parents[2]
@@ -139,6 +140,45 @@ def test_techniques_are_compared_with_vanilla(measured: Path) -> None:
     for line in found:
         assert line["low"] <= line["difference"] <= line["high"] and 0 < line["p_value"] <= line["p_holm"] <= 1
         assert line["seeds"] == 2 and line["n"] > 100 and line["datasets"] == 1
+
+
+def test_seeds_that_are_not_trained_to_the_end_are_not_compared(
+    measured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two seeds that have figures one has results."""
+    real = evaluate.read_lines
+    monkeypatch.setattr(
+        evaluate, "read_lines", lambda *given: [line for line in real(*given) if line["seed"] == min_seed(real(*given))]
+    )
+    before = (measured / "significance.jsonl").read_bytes()
+    try:
+        assert call(f"--workdir={measured}", "--suite=significance") == 0
+        found = list(map(json.loads, (measured / "significance.jsonl").read_text().splitlines()))
+        assert found and all(line["seeds"] == 1 for line in found)
+    finally:
+        (measured / "significance.jsonl").write_bytes(before)
+
+
+def min_seed(found: list[dict]) -> int:
+    """The first of the seeds."""
+    return min(line["seed"] for line in found)
+
+
+def test_comparisons_are_kept_only_where_they_may_be(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where another process works nothing is written; a damaged file is a sentence before anything is measured."""
+    workdir = tmp_path / "held"
+    shutil.copytree(measured, workdir)
+    (workdir / "significance.jsonl").unlink()
+    with locked(workdir):
+        assert call(f"--workdir={workdir}", "--suite=significance") == 0
+    assert "not kept" in capsys.readouterr().out and not (workdir / "significance.jsonl").exists()
+    (workdir / "significance.jsonl").write_text('{"split": 3}\n')
+    assert call(f"--workdir={workdir}", "--suite=significance") == 2
+    assert "significance.jsonl, line 1" in capsys.readouterr().err
+    assert call(f"--workdir={workdir},{workdir}/.", "--suite=significance") == 2
+    assert "names a workdir twice" in capsys.readouterr().err
 
 
 def test_what_was_measured_is_shown_again_and_not_measured_again(

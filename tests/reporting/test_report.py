@@ -218,6 +218,16 @@ def test_a_workdir_shows_its_own_comparisons_once(tmp_path):
     assert "attention_at,83.0 ± 1.4*,83.0 ± 1.4" in overview.splitlines()
 
 
+def test_comparisons_of_another_workdir_are_not_taken_for_ones_of_its_own(tmp_path):
+    """The only workdir that they are of is another one, with other data; of a folder that was moved they are known."""
+    found = [made.comparison("attention_at", "f1", workdir="/elsewhere/imdb", dataset="imdb")]
+    _, notes = said(tmp_path, workdir(tmp_path / "a", comparisons=found))
+    assert any("holds comparisons of other workdirs only" in note for note in notes)
+    found = [made.comparison("attention_at", "f1", workdir="/elsewhere/before")]
+    page, notes = said(tmp_path, workdir(tmp_path / "b", comparisons=found))
+    assert not any("holds comparisons" in note for note in notes) and "Difference from vanilla" in page
+
+
 def test_what_an_earlier_report_left_is_removed_and_nothing_else(tmp_path):
     said(tmp_path, workdir(tmp_path / "a", comparisons=[made.comparison("attention_at", "f1")]))
     folder = tmp_path / "report"

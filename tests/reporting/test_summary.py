@@ -175,6 +175,12 @@ def test_every_comparison_is_a_row():
     assert [row[0].text for row in table.rows] == ["vanilla", "vanilla", "word_at"] and table.columns[0] == "against"
 
 
+def test_comparisons_of_groups_name_their_workdir():
+    groups = [group(made.every_split(), [made.comparison("attention_at", "f1")], title=title) for title in ("a", "b")]
+    table = summary.difference_table(groups)
+    assert [row[0].text for row in table.rows] == ["a", "b"] and table.columns[0] == "workdir"
+
+
 @pytest.mark.parametrize("other", [{"learning_rate": 0.01}, {"weight_decay": 0.0}, {"seeds": 3}])
 def test_a_comparison_of_another_optimiser_or_of_other_seeds_marks_nothing(other):
     found = made.comparison("attention_at", "f1", **other)
@@ -187,6 +193,16 @@ def test_frozen_runs_are_not_in_the_table_of_settings():
     lines = [*made.every_split(), made.prediction("attention_at", 0, epsilon=1.0), frozen]
     table = summary.settings_table([group(lines)])
     assert cells(table, "attention_at", "F1", epsilon="1")[0].text == "82.0" and "1 frozen run" in table.title
+
+
+def test_settings_are_shown_beside_a_technique_that_is_wholly_frozen():
+    lines = [
+        *made.every_split(("vanilla",), frozen_step=2, frozen_reason="loss"),
+        *made.every_split(("attention_at",)),
+        *made.every_split(("attention_at",), epsilon=1.0),
+    ]
+    table = summary.settings_table([group(lines)])
+    assert len(table.rows) == 2 and "2 frozen runs" in table.title
 
 
 def test_what_is_not_a_number_counts_as_undefined():

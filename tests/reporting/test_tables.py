@@ -1,8 +1,9 @@
 """Result lines to rows: means, standard deviations and groups, by hand."""
 
+import numpy as np
 import pytest
 
-from flax_attnat.reporting.tables import summarise
+from flax_attnat.reporting.tables import rounded_down, summarise
 
 
 def line(seed=0, **fields):
@@ -79,3 +80,10 @@ def test_names_of_rows():
         ("attention_iat (span)", "0.02"),
         ("attention_iat (span) lambda 0.5", "15"),
     ]
+
+
+def test_what_is_certified_is_never_shown_above_itself():
+    """Of float32 too, whose quotients are rounded up to whole numbers."""
+    for digits in range(100, 1000):
+        below = np.nextafter(np.float32(digits / 100), np.float32(0))
+        assert float(rounded_down(below)) <= float(below)
