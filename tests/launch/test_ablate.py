@@ -82,7 +82,9 @@ def test_killed_and_terminated_at_random_equals_uninterrupted_bit_for_bit(uninte
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143, log.read_text()[-3000:]
     assert "the same command goes on from here" in log.read_text()
-    moments = random.Random(os.urandom(8))
+    drawn = os.urandom(8)
+    print(f"seed of the moments: {drawn.hex()}")  # shown if it fails
+    moments = random.Random(drawn)
     for _ in range(2):
         process = start(ABLATE, workdir, log)
         wait_for_more_epochs(process, workdir, log)
@@ -110,7 +112,9 @@ def test_the_planted_ablation_killed_five_times_equals_the_uninterrupted_one(tmp
     began = time.monotonic()
     assert started("whole").wait() == 0
     seconds = time.monotonic() - began
-    moments = random.Random(os.urandom(8))
+    drawn = os.urandom(8)
+    print(f"seed of the moments: {drawn.hex()}")  # shown if it fails
+    moments = random.Random(drawn)
     for _ in range(5):
         process = started("run")
         with contextlib.suppress(subprocess.TimeoutExpired):

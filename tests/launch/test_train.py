@@ -105,7 +105,9 @@ def test_killed_three_times_and_terminated_once_equals_uninterrupted_bit_for_bit
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143, log.read_text()[-3000:]
     assert "the same command goes on from here" in log.read_text() and epochs_done(workdir) < 12
-    moments = random.Random(os.urandom(8))
+    drawn = os.urandom(8)
+    print(f"seed of the moments: {drawn.hex()}")  # shown if it fails
+    moments = random.Random(drawn)
     for longest in (6.0, 0.5, 0.5):
         process = start(workdir, log)
         if longest < 1:

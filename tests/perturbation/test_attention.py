@@ -244,6 +244,25 @@ def test_random_perturbation_is_uniform_on_the_sphere():
     np.testing.assert_allclose(r.T @ r / 20000, np.diag([0.25, 0.25, 0, 0.25, 0.25]), atol=0.01)
 
 
+@pytest.mark.parametrize("order", [1, math.inf])
+def test_random_and_virtual_perturbations_have_the_norm_of_their_ball(order):
+    """Random: the sum of magnitudes, or the same magnitude everywhere; virtual: of a linear loss the best vertex."""
+    mask, ball, key = jnp.arange(5)[None] < jnp.array([[5], [3]]), fa.Ball(ord=order), jax.random.key(0)
+    r = np.asarray(fa.random_perturbation(key, jnp.zeros((2, 5)), mask, 2.0, ball=ball), np.float64)
+    slope = jnp.array([[1.0, -4.0, 2.0, 3.0, -0.5]])
+    v = np.asarray(
+        fa.virtual_at(lambda d: (d * slope).sum(-1) ** 2, jnp.zeros((2, 5)), mask, 2.0, key=key, ball=ball), np.float64
+    )
+    for found in (r, v):
+        size = np.abs(found).sum(-1) if order == 1 else np.abs(found).max(-1)
+        np.testing.assert_allclose(size, 2, rtol=1e-6)
+        np.testing.assert_array_equal(found[1, 3:], 0)
+    best = np.where(np.asarray(mask), np.asarray(slope), 0)
+    vertex = np.where(np.abs(best) == 4, 2 * np.sign(best), 0) if order == 1 else 2 * np.sign(best)
+    np.testing.assert_allclose(np.abs(v), np.abs(vertex), rtol=1e-6)
+    assert (np.sign(v * vertex).sum(-1) == np.sign(vertex[:, 1:2] * v[:, 1:2])[:, 0] * (vertex != 0).sum(-1)).all()
+
+
 @pytest.mark.parametrize("reading", READINGS)
 def test_heads_are_read_one_by_one(reading):
     """Scores `[B, heads, Q, T]` under a `[B, T]` mask: each head and query as a sentence of its own."""
