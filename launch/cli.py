@@ -82,6 +82,9 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
         if not jax.distributed.is_initialized():
             raise
         return failed(_lost(error))
+    except BrokenPipeError:  # whoever reads has gone; Python would complain of it again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return failed(

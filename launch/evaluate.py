@@ -37,7 +37,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -87,7 +87,9 @@ def main(argv: Sequence[str]) -> int:
     if len({str(workdir.resolve()) for workdir in workdirs}) < len(workdirs):
         raise cli.UsageError(f"--workdir={values.workdir} names a workdir twice: give each once.")
     console = cli.console()
-    before = {workdir: read_comparisons(workdir / COMPARISONS).lines for workdir in workdirs if SIGNIFICANCE in suites}
+    for workdir in workdirs if SIGNIFICANCE in suites else ():
+        read_comparisons(workdir / COMPARISONS)  # damaged ones are said before anything is measured
+    writable: list[epath.Path] = []
     comparisons: list[dict[str, Any]] = []
     for workdir in workdirs:
         task = Task(split, [suite for suite in SUITES if suite in suites], options, _say(console))
@@ -95,10 +97,9 @@ def main(argv: Sequence[str]) -> int:
         _show(console, report, split)
         if SIGNIFICANCE in suites:
             comparisons += _compare(workdir, report, against, task.say)
-        if not kept:
-            before.pop(workdir, None)
+        writable += [workdir] if kept else []
     if SIGNIFICANCE in suites:
-        _show_comparisons(console, before, correct(comparisons), split, against)
+        _show_comparisons(console, writable, correct(comparisons), split, against)
     return 0
 
 
@@ -202,9 +203,11 @@ def _compare(workdir: epath.Path, report: Report, against: str, say: Callable[[s
         if choice.setting is None:
             reasons = "; ".join(sorted({out.reason for out in choice.left_out}))
             say(f"{workdir}: {choice.technique} is not compared: every setting was left out ({reasons}).")
-        elif (of := settings.get((choice.technique, choice.reading, *choice.setting))) is not None:
-            # Of seeds that are not trained to the end there are figures here, but no results.
-            chosen.append(of.of_seeds(choice.seeds))
+            continue
+        # Seeds that are not trained to the end have figures here, but no results; damaged ones have no figures.
+        of = settings.get((choice.technique, choice.reading, *choice.setting))
+        if of is not None and (of := of.of_seeds(choice.seeds)).seeds:
+            chosen.append(of)
     reference = next((of for of in chosen if of.fields["technique"] == against), None)
     if reference is None:
         say(
@@ -217,17 +220,14 @@ def _compare(workdir: epath.Path, report: Report, against: str, say: Callable[[s
 
 
 def _show_comparisons(
-    console: Console,
-    workdirs: Mapping[epath.Path, list[dict[str, Any]]],
-    lines: list[dict[str, Any]],
-    split: str,
-    against: str,
+    console: Console, workdirs: Sequence[epath.Path], lines: list[dict[str, Any]], split: str, against: str
 ) -> None:
     """Prints the comparisons, and writes them into workdirs beside what these had of other splits and references."""
     if not lines:
         show(console, f"There is nothing to compare with {against}.")
         return
-    for workdir, before in workdirs.items():
+    for workdir in workdirs:
+        before = read_comparisons(workdir / COMPARISONS).lines
         kept = [line for line in before if (line["split"], line["against"]) != (split, against)]
         write_atomically(workdir / COMPARISONS, "".join(json.dumps(line) + "\n" for line in kept + lines))
     title = f"difference from {against} on {split}, each at its best setting on dev"

@@ -222,12 +222,25 @@ class _Training:
             with preparing(self._console) as progress:
                 dataset = load(config, progress)
                 vectors = load_vectors(config, dataset.vocabulary, progress)
+            self._check(part.dataset, dataset)
             if key not in self._said:
                 show_notes(self._console, dataset)
                 show_coverage(self._console, vectors)
                 self._said.add(key)
             self._data = {key: (dataset, vectors)}  # one at a time: they take memory
         return self._data[key]
+
+    def _check(self, name: str, dataset: Dataset) -> None:
+        """Raises UsageError, before anything is trained, for data that the lines of the record are not of."""
+        here = {"train_n": len(dataset.splits["train"].labels), "vocabulary": len(dataset.vocabulary.words)}
+        for line in read_records(self._records).lines:
+            there = {field: line[field] for field in here}
+            if line["dataset"] == name and there != here:
+                raise cli.UsageError(
+                    f"the lines of {name} in {self._records} are of other data ({there['train_n']:,} training texts of"
+                    f" {there['vocabulary']:,} words; here {here['train_n']:,} of {here['vocabulary']:,}): what is"
+                    f" compared is of the same data. Remove {name}-*.jsonl.gz there, or give another --records."
+                )
 
     def _estimate(self, part: Part) -> float:
         """Seconds that a part takes about: from what is done of its data set on such a device, or from a few steps."""

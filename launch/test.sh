@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a virtual environment in .venv, then runs the linter, the type checker, all tests, and, where no argument says
-# which tests to run, a quick comparison of speeds, for information. Arguments go to pytest.
+# Makes a virtual environment in .venv, then runs the linter, the type checker, the tests, and, without any argument, a
+# quick comparison of speeds, for information. Arguments go to pytest; --slow: the tests that take minutes too.
 set -euo pipefail
 unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -35,7 +35,8 @@ class Measured(NamedTuple):
     figures: dict[str, list[float | None]]
 
     def of_seeds(self, seeds: Sequence[int]) -> "Measured":
-        """The runs of these seeds, all of which are here."""
+        """The runs of those of these seeds that are here."""
+        seeds = [seed for seed in seeds if seed in self.seeds]
         places = [self.seeds.index(seed) for seed in seeds]
         figures = {name: [of[place] for place in places] for name, of in self.figures.items()}
         probability, pearson = self.probability[places], self.pearson[places]

@@ -76,7 +76,9 @@ def read_comparisons(path: epath.PathLike) -> Read:
         line = _checked(value, f"{path}, line {number}", COMPARED)
         for name in TESTED:
             if name not in line or not _is_number(line[name]):
-                raise ResultsError(f"{path}, line {number}: {name} is no number: run launch.evaluate again.")
+                raise ResultsError(
+                    f"{path}, line {number}: {name} is no number: remove the file, and run launch.evaluate again."
+                )
         lines.append(line)
     return Read(lines, tuple(notes))
 

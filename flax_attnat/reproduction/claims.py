@@ -268,7 +268,7 @@ def tally(what: str, won: tuple[int, int], lost: tuple[int, int], undecided: int
 def _above_vanilla(tested: Sequence[Judged]) -> str:
     """On how many data sets a reading is above vanilla, the least that the claim says."""
     beside = [found for of in tested if (found := of.differences[0].difference) is not None]
-    return f", above vanilla on {sum(found > 0 for found in beside)}" if beside else ""
+    return f", above vanilla on {sum(found > ROUNDING for found in beside)}" if beside else ""
 
 
 def _said(of: Judged) -> str:

@@ -114,13 +114,6 @@ def _runs(lines: Sequence[Line]) -> Iterator[str]:
     yield from table(
         ("data set", *("texts (train / dev / test)" if title == "texts" else title for title in titles)), rows
     )
-    if any((line["dataset"], line["vocabulary"]) == ("babi1", 20) for line in lines):
-        yield (
-            "bAbI 1 was trained when the words of questions were not in the vocabulary yet: its questions differ by a"
-            ' name alone, which passages hold, and the "Where is" of all of them was read as unknown. It is being'
-            " trained anew."
-        )
-        yield ""
 
 
 def _differences() -> Iterator[str]:

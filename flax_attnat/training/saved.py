@@ -1,6 +1,5 @@
 """What is saved of a population: checkpoints while it is trained, the best parameters when it is finished."""
 
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,6 @@ from etils import epath
 from jax.sharding import NamedSharding
 
 from flax_attnat.data import vocabulary as vocabularies
-from flax_attnat.data.dataset import Split
 from flax_attnat.objective import StepSums
 from flax_attnat.training.checkpoint import Store
 from flax_attnat.training.cluster import is_primary, wait_for_all
@@ -98,7 +96,7 @@ def save(trainer: Trainer, store: Store, tree: Any, position: Position, history:
         "vocabulary": vocabularies.to_json(trainer.dataset.vocabulary),
         "labels": list(trainer.dataset.label_names),
         "pair": trainer.dataset.splits["train"].queries is not None,
-        "data": _data(trainer),
+        "data": trainer.checksums,
         "cohort": cohort_name(trainer.cohort),
         "mesh": dict(trainer.mesh.shape),
         "filled": len(trainer.seeds),
@@ -230,7 +228,7 @@ def _check_owner(trainer: Trainer, meta: dict[str, Any]) -> None:
             f"the checkpoints were made for the classes {', '.join(meta['labels'])} and the data have "
             f"{', '.join(trainer.dataset.label_names)}. Give the data it was trained on, or another --workdir."
         )
-    for name, here in _data(trainer).items():
+    for name, here in trainer.checksums.items():
         there = meta.get("data", {}).get(name, here)  # older checkpoints do not say
         if there != here:
             raise WorkdirError(
@@ -238,21 +236,3 @@ def _check_owner(trainer: Trainer, meta: dict[str, Any]) -> None:
                 f" CRC-32 {there['crc32']}; here {here['texts']:,}, {here['crc32']}). Give the data it was trained on,"
                 " or another --workdir."
             )
-
-
-def _data(trainer: Trainer) -> dict[str, dict[str, Any]]:
-    """How many texts each split that decides on parameters has, and a checksum of their word ids and labels."""
-    return {
-        name: {"texts": len(split.labels), "crc32": f"{_checksum(split):08x}"}
-        for name, split in trainer.dataset.splits.items()
-        if name in ("train", "dev")
-    }
-
-
-def _checksum(split: Split) -> int:
-    """CRC-32 of the word ids of texts and queries, their lengths, and the labels."""
-    found = zlib.crc32(np.asarray(split.labels, "<i4").tobytes())
-    for rows in (split.tokens, split.queries or []):
-        found = zlib.crc32(np.array([len(row) for row in rows], "<i4").tobytes(), found)
-        found = zlib.crc32(np.concatenate([np.zeros(0, "<i4"), *rows]).astype("<i4").tobytes(), found)
-    return found

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from flax_attnat.allowed import ConfigError
 from flax_attnat.config import Config
 from flax_attnat.data.batches import Bucket, make_buckets
-from flax_attnat.data.dataset import Dataset
+from flax_attnat.data.dataset import Dataset, checksum
 from flax_attnat.data.errors import DataError
 from flax_attnat.data.vectors import Vectors
 from flax_attnat.data.vocabulary import Vocabulary
@@ -36,6 +36,7 @@ class Trainer(NamedTuple):
       buckets: length buckets of each split, on every device.
       seeds: `[R]` int32; R is the number of runs, filled up to what the devices divide by copies of the last one.
       hparams: hyper-parameters `[R]`.
+      checksums: by split that decides on parameters, how many texts it has, and a checksum of them.
     """
 
     config: Config
@@ -47,6 +48,7 @@ class Trainer(NamedTuple):
     buckets: dict[str, list[Bucket]]
     seeds: Array
     hparams: Hparams
+    checksums: dict[str, dict[str, Any]]
 
     @property
     def cohort(self) -> Cohort:
@@ -110,6 +112,11 @@ def build_trainer(
         population=build_population(config, model, objective, metric, valid_words, mesh),
         buckets=put_buckets(config, dataset, mesh) if buckets is None else buckets,
         **_put_runs(mesh, runs),
+        checksums={
+            name: {"texts": len(split.labels), "crc32": checksum(split)}
+            for name, split in dataset.splits.items()
+            if name in ("train", "dev")
+        },
     )
 
 

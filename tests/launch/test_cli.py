@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -215,3 +217,22 @@ def test_a_reader_that_has_gone_is_left_to_the_program(monkeypatch: pytest.Monke
     monkeypatch.setattr(console, "file", type("Pipe", (io.StringIO,), {"write": gone, "flush": gone})())
     with pytest.raises(BrokenPipeError):
         console.print("said")
+
+
+def test_a_reader_that_has_gone_is_no_fault_of_the_file_system(tmp_path: Path) -> None:
+    """The process ends with 1, without a word."""
+    (tmp_path / "mine.csv").write_text("text,label\ngood,x\n")
+    program = "import sys; from launch import cli, prepare; sys.exit(cli.run(prepare, prepare.main))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, "--check", str(tmp_path / "mine.csv")],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (cli.FAILED, "")

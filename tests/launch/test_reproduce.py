@@ -1,5 +1,7 @@
 """launch.reproduce from the command line: an estimate first, what is done is not done again, and one document."""
 
+import gzip
+import json
 import math
 
 import pytest
@@ -100,6 +102,20 @@ def test_a_command_that_cannot_be_used_is_a_sentence(command, capsys, flags, sen
     known = [] if any(flag.startswith("--dataset") for flag in flags) else ["--datasets=planted"]
     assert command(*known, *flags) == cli.USAGE
     assert sentence in capsys.readouterr().err
+
+
+def test_lines_of_other_data_are_said_before_anything_is_trained(command, tmp_path, capsys) -> None:
+    """A record of another vocabulary: what would be trained now could not stand beside it."""
+    assert command("--budget_hours=1", "--datasets=planted") == 0
+    first, second = sorted((tmp_path / "records").glob("*.gz"))
+    lines = [json.loads(line) for line in gzip.decompress(first.read_bytes()).splitlines()]
+    first.write_bytes(gzip.compress("".join(json.dumps(line | {"vocabulary": 7}) + "\n" for line in lines).encode()))
+    second.unlink()
+    capsys.readouterr()
+    assert command("--budget_hours=1", "--datasets=planted") == cli.USAGE
+    said = capsys.readouterr().err
+    assert "are of other data" in said and "of 7 words" in said and "Remove planted-*.jsonl.gz there" in said
+    assert not second.exists() and not list((tmp_path / "workdir").glob("planted*"))
 
 
 def test_pretrained_vectors_are_asked_for_by_name(command, monkeypatch, capsys) -> None:
