@@ -84,6 +84,8 @@ def run(module: ModuleType, main: Callable[[Sequence[str]], int], argv: Sequence
         return failed(_lost(error))
     except BrokenPipeError:  # whoever reads has gone; Python would complain of it again when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if jax.distributed.is_initialized():
+            os._exit(FAILED)
         return FAILED
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
