@@ -8,7 +8,7 @@ from statistics import median
 from scipy import stats
 
 from flax_attnat.reproduction.cells import epsilon_cell, named, number, percent, table, technique_name
-from flax_attnat.reproduction.claims import LEAST_EPSILONS, ZERO, Judged, Verdict, comparisons, judge
+from flax_attnat.reproduction.claims import LEAST_EPSILONS, ZERO, Judged, Verdict, at_ceiling, comparisons, judge
 from flax_attnat.reproduction.courses import FEWEST, WITHIN, Course, chance_cell, judged_courses, relative_epsilons
 from flax_attnat.reproduction.differences import CLEAR, Difference, difference_cell, difference_p, p_cell
 from flax_attnat.reproduction.settings import (
@@ -43,12 +43,13 @@ COMPARED = (
 """How the table of claims 1 and 2 is read."""
 
 RANGES = (
-    "The abstract does not say less than what; we read: than the techniques that perturb words. Then the claim is true"
-    " of a data set where the larger range of Attention AT and this iAT is below the smaller one of the word"
-    " techniques, and the smaller of their widths is at least the larger one of theirs (widths in the same order),"
-    f" over the {FEWEST} or more epsilons that all below have. As a condition of ours it fails by one data set where it"
-    " is not so; to hold, the ranges of the word techniques must also be significant on all ten. Significant: the"
-    f" range that decides has a corrected p of at most {CLEAR}; a loss by the widths alone is not.",
+    "The abstract does not say less than what; we read: than Word AT and Word iAT. Then the claim is true of a data set"
+    " where both attention techniques, Attention AT and this iAT, have a smaller range than both word techniques, and"
+    f" no narrower a width, over the {FEWEST} or more epsilons that all below have. So Attention AT alone can decide"
+    " against every reading.",
+    "As a condition of ours the claim fails by one data set where it is not so; to hold, the ranges of the word"
+    " techniques must also be significant on all ten. Significant: the range that decides has a corrected p of at most"
+    f" {CLEAR}; a loss by the widths alone is not.",
     "Best mean: the largest over these epsilons; a technique that is as bad at all of them has a small range too.",
     "Range: largest minus smallest mean over seeds on test, over the epsilons that all techniques below have (one"
     f" trained at fewer than {FEWEST} is left out where another has {FEWEST}). Without a seed: the smallest and the"
@@ -60,7 +61,9 @@ RANGES = (
     f" {CLEAR} a range does not show a dependence.",
     f"Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured.",
     "Relative: the epsilons, the same numbers for all, over the norm of what is perturbed, before it is trained to"
-    " resist: vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon.",
+    " resist: vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon. Where"
+    " these differ, equal numbers are not equal perturbations; the claim is judged over equal relative ones under [our"
+    " choices](#how-far-this-depends-on-our-choices).",
 )
 """How the table of claim 3 is read."""
 
@@ -125,8 +128,10 @@ def _comparison(lines: Sequence[Line], variants: Mapping[str, str], figure: str 
         yield from (*(f"- {line}" for line in COMPARED), "")
     else:
         yield from ("Read as the table of claim 1; differences of Pearson over texts.", "")
-    if power := _least_significant(judged, 1 if figure else 100):
-        yield power
+    yield from _significant(judged)
+    yield from _least_significant(judged, 1 if figure else 100)
+    for dataset, full in at_ceiling(judged).items():
+        yield f"On {dataset} nothing can be above {' or '.join(full)}: with every seed 100 % are right."
         yield ""
     heads = ("data", "reading", "epsilon", *(f"minus {of.name}" for of in judged[0].differences), "seeds")
     yield from table(heads, [_compared(of) for of in judged])
@@ -145,46 +150,60 @@ def _comparison(lines: Sequence[Line], variants: Mapping[str, str], figure: str 
         yield from table(heads, found)
 
 
-def _least_significant(judged: Sequence[Judged], unit: float) -> str:
-    """How many comparisons are significant, and how large a difference would have to be; nothing without p values."""
-    every = comparisons(judged)
-    tests, digits = Counter(other.name for other in every), 2 if unit == 100 else 3
-    needed, beyond, counted = list[str](), 0, 0
+def _least_significant(judged: Sequence[Judged], unit: float) -> Iterator[str]:
+    """How large a difference would have to be to be significant, by data set; nothing without p values."""
+    tests, digits = Counter(other.name for other in comparisons(judged)), 2 if unit == 100 else 3
+    rows, found_whole, found_half = [], list[float](), list[float]()
     for dataset in dict.fromkeys(of.dataset for of in judged):
         of_one = [d for of in judged if of.dataset == dataset for d in of.differences if of.judges(d)]
         found = [(value, other) for other in of_one if not math.isnan(value := _least(other, tests[other.name]))]
-        if found:
-            least = [unit * value for value, _ in found]
-            ends = f"{min(least):.{digits}f} to {max(least):.{digits}f}"
-            unseen = sum(other.level is not None and value > 1 - other.level for value, other in found)
-            middle = "out of reach" if 2 * unseen > len(found) else f"{median(least):.{digits}f}"
-            needed.append(f"{dataset} {middle} ({ends})")
-            beyond += unseen
-            counted += len(found)
-    if not needed:
-        return ""
-    return (
-        f"Of {len(every)} comparisons {_significant(judged)}. What these seeds can show: by its own spread over seeds a"
-        " difference would be significant as the first of its column, the strictest step of the correction, from this"
-        f" size on, in {'per cent' if unit == 100 else 'units of Pearson'}, median (smallest to largest) of a data"
-        f" set's comparisons: {', '.join(needed)}. Out of reach: for {beyond} of {counted} comparisons, and for most of"
-        f" such a data set, it is more than the other leaves up to {unit:g}. A true difference of this size is found"
-        " about every second time, most smaller ones stay unseen, and a mean that is not above another is no proof of"
-        " the contrary."
+        if not found:
+            continue
+        least = [unit * value for value, _ in found]
+        unseen = sum(other.level is not None and value > 1 - other.level for value, other in found)
+        middle = "out of reach" if 2 * unseen > len(found) else f"{median(least):.{digits}f}"
+        ends = f"{min(least):.{digits}f} to {max(least):.{digits}f}"
+        rows.append((dataset, str(len(found)), middle, ends, str(unseen)))
+        found_whole += [_found(other.seeds, tests[other.name], 1.0) for _, other in found]
+        found_half += [_found(other.seeds, tests[other.name], 0.5) for _, other in found]
+    if not rows:
+        return
+    yield (
+        "What these seeds can show: the smallest difference that would be significant as the first of its column, the"
+        " strictest step of the correction, with the spread over seeds that a comparison has; in"
+        f" {'per cent' if unit == 100 else 'units of Pearson'}, over the comparisons of a data set. Out of reach: it is"
+        f" more than can be gained over the other, which ends at {unit:g}. A true difference of this size is found in"
+        f" {_ends(found_whole)} % of such trainings, one of half the size in {_ends(found_half)} %: a mean that is not"
+        " above another is no proof of the contrary."
     )
+    yield ""
+    yield from table(("data", "comparisons", "median", "smallest to largest", "out of reach"), rows)
 
 
-def _significant(judged: Sequence[Judged]) -> str:
-    """How many comparisons are significant by both corrections, and of which readings and data sets."""
-    every = comparisons(judged)
+def _ends(shares: Sequence[float]) -> str:
+    """The smallest and the largest of some shares, in per cent."""
+    return " to ".join(dict.fromkeys(f"{100 * of:.0f}" for of in (min(shares), max(shares))))
+
+
+def _significant(judged: Sequence[Judged]) -> Iterator[str]:
+    """How many comparisons are significant by both corrections, and which."""
+    if not (every := comparisons(judged)):
+        return
     clear, above, significant = (sum(getattr(of, name) for of in every) for name in ("clear", "above", "significant"))
-    of_one = [(f"{of.dataset} {of.reading}", sum(other.clear for other in of.differences)) for of in judged]
-    where = ", ".join(f"{name} {count}" for name, count in sorted(of_one, key=lambda of: -of[1]) if count)
-    return (
-        f"{clear} {'is' if clear == 1 else 'are'} significant when corrected within their column"
-        f"{f' ({where})' if where else ''}, {above} of them in favour of iAT, and {significant} when corrected over all"
-        " columns"
+    said = []
+    for of in judged:
+        sides = {
+            side: [other.name for other in of.differences if other.clear and other.above == (side == "above")]
+            for side in ("above", "below")
+        }
+        parts = [f"{side} {', '.join(names)}" for side, names in sides.items() if names]
+        said += [f"{of.dataset} {of.reading} {' and '.join(parts)}"] if parts else []
+    which = f" ({'; '.join(said)})" if said else ""
+    yield (
+        f"Of {len(every)} comparisons {clear} {'is' if clear == 1 else 'are'} significant when corrected within their"
+        f" column{which}, {above} of them in favour of iAT, and {significant} when corrected over all columns."
     )
+    yield ""
 
 
 def _least(of: Difference, tests: int) -> float:
@@ -193,6 +212,12 @@ def _least(of: Difference, tests: int) -> float:
         return math.nan
     t_needed, t_found = (float(stats.t.isf(p / 2, of.seeds - 1)) for p in (CLEAR / tests, of.p_value))
     return abs(of.difference) * t_needed / t_found
+
+
+def _found(seeds: int, tests: int, share: float) -> float:
+    """With which probability a true difference is significant that is `share` of the least significant one."""
+    least = float(stats.t.isf(CLEAR / tests / 2, seeds - 1))
+    return float(stats.nct.sf(least, seeds - 1, share * least))
 
 
 def _normalised(lines: Sequence[Line], dataset: str, figure: str | None) -> tuple[str, ...]:

@@ -104,6 +104,7 @@ class Verdict(NamedTuple):
       true: data sets, with their marks, where it is so.
       false: where it is not.
       undecided: where it is neither, as it, or something that it must be compared with, was not trained enough.
+      by: of claim 3, for each data set of `false`, the technique that decides.
     """
 
     reading: str
@@ -113,6 +114,7 @@ class Verdict(NamedTuple):
     true: tuple[str, ...] = ()
     false: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -215,6 +217,18 @@ def _corrected(judged: Sequence[Judged]) -> list[Judged]:
 def comparisons(judged: Sequence[Judged]) -> list[Difference]:
     """What was compared and has a p value."""
     return [other for of in judged for other in of.differences if of.judges(other) and other.p_value is not None]
+
+
+def at_ceiling(judged: Sequence[Judged]) -> dict[str, tuple[str, ...]]:
+    """By data set what has all right with every seed, so that nothing can be above it; of F1 and accuracy."""
+    found = {}
+    for of in judged:
+        full = (other.name for other in of.differences if of.judges(other) and other.level is not None)
+        levels = {other.name: other.level for other in of.differences}
+        names = tuple(name for name in full if (levels[name] or 0.0) >= 1 - ROUNDING)
+        if names and of.figure in ("f1", "accuracy"):
+            found[of.dataset] = names
+    return found
 
 
 def verdicts(judged: Sequence[Judged], allowed: int) -> list[Verdict]:

@@ -76,21 +76,54 @@ def courses(
     names: Sequence[Name] = ORDER,
     epoch: str = "best",
     fewest: int = 2,
+    *,
+    relative: bool = False,
 ) -> list[Course]:
     """How some techniques of a data set depend on epsilon, over the two or more epsilons that all of them have.
 
     Those that were trained at fewer than `fewest` are left out, where others have so many. Figures are means over the
-    seeds that all epsilons have.
+    seeds that all epsilons have. If `relative`, each has its own epsilons: those that, relative to what is perturbed,
+    lie in the range that all of them have.
     """
-    found = []
-    for name, points in common_curves(index(lines, epoch=epoch), dataset, variant, names, fewest).items():
-        figures = _figures(list(points.values()))
-        if len(points) > 1 and figures.size:
+    found, test = [], index(lines, epoch=epoch)
+    if relative:
+        curves = _shared_curves(test, dataset, variant, names, fewest)
+    else:
+        curves = common_curves(test, dataset, variant, names, fewest)
+    for name, points in curves.items():
+        if len(points) > 1 and (figures := _figures(list(points.values()))).size:
             chance, p_value = range_by_chance(figures)
             means = dict(zip(points, figures.mean(axis=1).tolist(), strict=True))
             without = _without_a_seed(figures)
             found.append(course(name, means)._replace(chance=chance, p_value=p_value, without=without))
     return found
+
+
+def _shared_curves(
+    test: Index, dataset: str, variant: str, names: Sequence[Name], fewest: int
+) -> dict[Name, dict[float, dict[int, Line]]]:
+    """The curves of `fewest` epsilons or more over the range that all of them have, relative to what is perturbed."""
+    curves = {
+        name: dict(sorted((epsilon, runs) for epsilon, runs in points.items() if epsilon))
+        for name, points in curves_of(test, dataset, variant).items()
+        if name in names
+    }
+    curves = {name: points for name, points in curves.items() if len(points) >= fewest}
+    units = {
+        name: relative_epsilons(test, dataset, variant, Course(name, tuple(points), math.nan, math.nan))
+        for name, points in curves.items()
+    }
+    if not units or not all(units.values()):
+        return {}
+    low, high = max(of[0] for of in units.values()), min(of[-1] for of in units.values())
+    return {
+        name: {
+            epsilon: runs
+            for (epsilon, runs), unit in zip(points.items(), units[name], strict=True)
+            if low <= unit <= high
+        }
+        for name, points in curves.items()
+    }
 
 
 def _figures(points: Sequence[Mapping[int, Line]]) -> np.ndarray:
@@ -185,46 +218,50 @@ def relative_epsilons(test: Index, dataset: str, variant: str, of: Course) -> li
     return [] if math.isnan(norm) or norm == 0 else [epsilon / norm for epsilon in of.epsilons]
 
 
-def judged_courses(lines: Sequence[Line], variants: Mapping[str, str], epoch: str = "best") -> dict[str, list[Course]]:
+def judged_courses(
+    lines: Sequence[Line], variants: Mapping[str, str], epoch: str = "best", *, relative: bool = False
+) -> dict[str, list[Course]]:
     """The courses of each data set that claim 3 is judged by, p values corrected over all of them (Holm).
 
     Those of fewer than FEWEST epsilons are shown but not judged, and so not among them.
     """
     found = {
-        dataset: courses(lines, dataset, variant, epoch=epoch, fewest=FEWEST) for dataset, variant in variants.items()
+        dataset: courses(lines, dataset, variant, epoch=epoch, fewest=FEWEST, relative=relative)
+        for dataset, variant in variants.items()
     }
     p_values = [of.p_value if of.judged else math.nan for of in itertools.chain.from_iterable(found.values())]
     every = iter(holm(np.array(p_values)).tolist())
     return {dataset: [of._replace(p_holm=next(every)) for of in of_one] for dataset, of_one in found.items()}
 
 
-def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epoch: str = "best") -> list[Verdict]:
+def sensitivity_verdicts(
+    lines: Sequence[Line], variants: Mapping[str, str], epoch: str = "best", *, relative: bool = False
+) -> list[Verdict]:
     """Claim 3 for each reading: Attention AT and this iAT depend less on epsilon than the word techniques do.
 
     Less, on every data set: the larger of their ranges is below the smaller one of the word techniques, and the smaller
     of their widths is at least the larger one of theirs. A data set is judged by FEWEST epsilons or more. The claim
     fails as soon as one data set says otherwise; to hold, the ranges of the word techniques must also be significant.
+    Epsilons are the same numbers for all or, if `relative`, of the same range relative to what is perturbed.
     """
-    found, every, test = [], judged_courses(lines, variants, epoch), index(lines, epoch=epoch)
+    found, test = [], index(lines, epoch=epoch)
+    every = judged_courses(lines, variants, epoch, relative=relative)
     for reading in READINGS:
         names: list[Name] = [("attention_at", None), ("attention_iat", reading), ("word_at", None), ("word_iat", None)]
         said, few = list[str](), dict[str, str]()
-        lost, won = dict[str, bool](), dict[str, bool]()
+        lost, won, by = dict[str, bool](), dict[str, bool](), list[Name]()
         for dataset, variant in variants.items():
             title, by_name = named(lines, dataset), {of.name: of for of in every[dataset]}
             if not all(name in by_name and by_name[name].judged for name in names):
                 if ("attention_iat", reading) in curves_of(test, dataset, variant):
-                    begun = {of.name: of for of in courses(lines, dataset, variant, names, epoch)}
+                    begun = {of.name: of for of in courses(lines, dataset, variant, names, epoch, relative=relative)}
                     few[title] = f"{title}: undecided, {_not_judged(names, begun)}"
                 continue
             four = [by_name[name] for name in names]
-            against, significant = _against(four[:2], four[2:])
+            against, name, significant = _against(four[:2], four[2:])
             (lost if against else won)[title] = significant
-            said.append(
-                f"{title}: {f'not so by {against}' if against else 'so'}; ranges"
-                f" {', '.join(f'{technique_name(of.name)} {of.range:.2f}' for of in four)}; widths"
-                f" {', '.join(f'{of.octaves:.1f}' for of in four)} octaves"
-            )
+            by += [name] if against else []
+            said.append(f"{title}: {f'not so by {against}' if against else 'so'}")
         tested, said = len(lost) + len(won), [*said, *few.values()]
         if tested < TASKS:
             said.append(f"{TASKS - tested} of {TASKS} data sets were not tested")
@@ -232,7 +269,8 @@ def sensitivity_verdicts(lines: Sequence[Line], variants: Mapping[str, str], epo
         verdict = FAILS if lost else OPEN if tested < TASKS else HOLDS if clear == TASKS else FAILS
         below = sum(lost.values())
         so_far = tally("true on", (len(won), clear), (len(lost), below), len(few)) if tested or few else ""
-        found.append(Verdict(reading, verdict, "; ".join(said), so_far, tuple(won), tuple(lost), tuple(few)))
+        where = (tuple(won), tuple(lost), tuple(few))
+        found.append(Verdict(reading, verdict, "; ".join(said), so_far, *where, by=tuple(map(technique_name, by))))
     return found
 
 
@@ -244,23 +282,23 @@ def _not_judged(names: Sequence[Name], begun: Mapping[Name, Course]) -> str:
     return f"{len(begun[names[0]].epsilons)} epsilons in common"
 
 
-def _against(ours: Sequence[Course], words: Sequence[Course]) -> tuple[str, bool]:
-    """What says that two techniques do not depend less on epsilon than two others, and whether that is significant.
+def _against(ours: Sequence[Course], words: Sequence[Course]) -> tuple[str, Name, bool]:
+    """What says that two techniques do not depend less on epsilon than two others, of which, and whether significantly.
 
-    Nothing says so where both depend less.
+    Nothing says so where both depend less; then it is of the words' flattest.
 
     >>> flat, steep = (Course((name, None), (1.0,), of, 1.0, p_holm=0.01) for name, of in (("a", 0.5), ("b", 3.0)))
     >>> _against([flat, flat], [steep, steep])
-    ('', True)
+    ('', ('b', None), True)
     >>> _against([flat, steep], [steep, steep])
-    ('the range of b, 3.00, where that of b is 3.00', True)
+    ('the range of b, 3.00, where that of b is 3.00', ('b', None), True)
     """
     widest, least = max(ours, key=lambda of: of.range), min(words, key=lambda of: of.range)
     narrow, wide = min(ours, key=lambda of: of.octaves), max(words, key=lambda of: of.octaves)
     if widest.range >= least.range:
         ends = f"{widest.range:.2f}, where that of {technique_name(least.name)} is {least.range:.2f}"
-        return f"the range of {technique_name(widest.name)}, {ends}", widest.clear
+        return f"the range of {technique_name(widest.name)}, {ends}", widest.name, widest.clear
     if narrow.octaves < wide.octaves:
         ends = f"{narrow.octaves:.1f} octaves, where that of {technique_name(wide.name)} is {wide.octaves:.1f}"
-        return f"the width of {technique_name(narrow.name)}, {ends}", False
-    return "", least.clear
+        return f"the width of {technique_name(narrow.name)}, {ends}", narrow.name, False
+    return "", least.name, least.clear

@@ -15,7 +15,7 @@ from flax_attnat.reproduction.cells import (
     table,
     technique_name,
 )
-from flax_attnat.reproduction.published import PUBLISHED, SOURCE
+from flax_attnat.reproduction.published import BESIDE, PUBLISHED, SOURCE
 from flax_attnat.reproduction.settings import (
     ORDER,
     Index,
@@ -25,10 +25,12 @@ from flax_attnat.reproduction.settings import (
     chosen,
     control,
     curves_of,
+    early,
     figure_of,
     index,
     main_figure,
     main_variant,
+    runs_of,
 )
 
 CONTROL_TITLES = {"attention_at": "epsilon 0", "word_at": "normalised words"}
@@ -92,15 +94,14 @@ def _main_figures(runs: Mapping[int, Line]) -> tuple[str, ...]:
 
 def _still_rising(test: Index, dataset: str, variant: str) -> Iterator[str]:
     """How many runs are best so early that perturbations hardly trained them, and how many in their last epoch."""
-    runs = [line for of, seeds in test.items() if of[:2] == (dataset, variant) for line in seeds.values()]
+    runs = runs_of(test, dataset, variant)
     last = sum(line["best_epoch"] == line["epochs"] for line in runs)
-    early = sum(line["best_epoch"] <= 2 for line in runs)
-    few = ", and so were trained by few perturbations" if early else ""
+    few = ", and so were trained by few perturbations" if early(runs) else ""
     then = "; more epochs might be better for these" if last else ""
     yield (
-        f"Of {len(runs)} runs of all epsilons {early} are best after one or two epochs{few}; the last epoch is the best"
-        f" in {last}{then}. Seconds are a run's share of what trained at once, on a machine that may have had other"
-        " work: rows are not to be compared by them."
+        f"Of {len(runs)} runs of all epsilons {early(runs)} are best after one or two epochs{few}; the last epoch is"
+        f" the best in {last}{then}. Seconds are a run's share of what trained at once, on a machine that may have had"
+        " other work: rows are not to be compared by them."
     )
     yield ""
 
@@ -140,6 +141,11 @@ def _beside(test: Index, best: Mapping[Name, Setting], dataset: str, mark: str |
         ),
     ]
     yield from table(("vanilla", "accuracy", "F1", "AUC", "tau", "tau with p <= .05, %"), rows)
+    differs = ["other word vectors"] if main_variant(dataset) == "pretrained" else []
+    differs += [BESIDE[dataset]] if dataset in BESIDE else []
+    if differs:
+        yield f"The two are not the same experiment; theirs has {', and '.join(differs)}."
+        yield ""
 
 
 def _curve_table(test: Index, dataset: str, variant: str, figure: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flax_attnat.evaluation.significance import paired_seeds
+from flax_attnat.reporting.results import ROUNDING
 from flax_attnat.reproduction.settings import Line
 
 CLEAR = 0.05
@@ -69,7 +70,12 @@ def difference(name: str, runs: Mapping[int, Line], others: Mapping[int, Line], 
 
 
 def difference_cell(value: float, figure: str) -> str:
-    """A difference of a figure as text: of a correlation as it is, of a share in per cent."""
+    """A difference of a figure as text: of a correlation as it is, of a share in per cent.
+
+    >>> difference_cell(-0.00004, "f1"), difference_cell(-1e-9, "f1")
+    ('-0.00', '+0.00')
+    """
+    value = 0.0 if abs(value) <= ROUNDING else value
     return f"{value:+.3f}" if figure.startswith("pearson") else f"{100 * value:+.2f}"
 
 

@@ -11,7 +11,7 @@ from flax_attnat.reproduction.choices import choices_section
 from flax_attnat.reproduction.claim_tables import claim_section
 from flax_attnat.reproduction.dataset_tables import dataset_section, drawn_lines
 from flax_attnat.reproduction.figure import CAPTION, NAME, draw_differences, rows_of
-from flax_attnat.reproduction.published import DIFFERENCES
+from flax_attnat.reproduction.published import DIFFERENCES, PARTIAL, VECTORS
 from flax_attnat.reproduction.readings import readings_section
 from flax_attnat.reproduction.settings import DATASETS, Line, datasets_of, main_figure
 from flax_attnat.reproduction.summary import judged_claims, lacking, summary
@@ -57,12 +57,13 @@ def _document(lines: Sequence[Line], place: str) -> Iterator[str]:
     )
     yield from ("", "```", COMMAND, "```", "")
     yield (
-        f"writes this page and its figures anew, byte for byte, from the files `{place}/*.jsonl.gz`; with"
-        " `--budget_hours=H` it trains what is missing first. Claims are the abstract's; the paper's tables, its"
-        " epsilons and its number of seeds are not known to us, so the grid is ours (`configs/reproduction.py`). F1"
-        " and accuracy are in per cent, means over seeds ± standard deviation (n - 1). Of each technique the epsilon is"
-        " the one with the largest mean on dev of the figure that epochs are selected by (AUC of two classes, accuracy"
-        " of more); of a tie the smaller one; 0 does not compete."
+        f"writes this page and its figures anew, byte for byte, from the files `{place}/*.jsonl.gz`. With"
+        " `--budget_hours=H`, `--datasets=NAMES`, `--raw_dir=DIR` and `--vectors=FILE` it first trains what is missing"
+        " of the part that CPUs can do, which is small of imdb and ag_news; with `--full` the rest too. Claims are the"
+        " abstract's; the paper's tables, its epsilons and its number of seeds are not known to us, so the grid is ours"
+        " (`configs/reproduction.py`). F1 and accuracy are in per cent, means over seeds ± standard deviation (n - 1)."
+        " Of each technique the epsilon is the one with the largest mean on dev of the figure that epochs are selected"
+        " by (AUC of two classes, accuracy of more); of a tie the smaller one; 0 does not compete."
     )
     yield ""
     yield (
@@ -114,6 +115,9 @@ def _runs(lines: Sequence[Line]) -> Iterator[str]:
     yield from table(
         ("data set", *("texts (train / dev / test)" if title == "texts" else title for title in titles)), rows
     )
+    used = dict.fromkeys(line["vectors"] for line in lines)
+    if said := [f"{name}: {VECTORS[name]}." for name in used if name in VECTORS]:
+        yield from (*said, "")
 
 
 def _differences() -> Iterator[str]:
@@ -136,15 +140,17 @@ def _untested(lines: Sequence[Line]) -> Iterator[str]:
     hard = [dataset for dataset in missing if dataset in HARD_TO_GET]
     if hard:
         yield (
-            f"- Data sets that were not to be had when this was written: {', '.join(hard)} (of SNLI, not all of it)."
-            " The same command trains them where their raw files are."
+            f"- Data sets whose official files were not to be had when this was written: {', '.join(hard)} (of snli, a"
+            " small part of the training pairs was). `--datasets` and `--raw_dir` train them where the files are."
         )
     if rest := [dataset for dataset in missing if dataset not in hard]:
         yield f"- Data sets not trained yet, for want of computing time: {', '.join(rest)}."
     if lacks := [f"{dataset}: {', '.join(of)}" for dataset in tested if (of := lacking(lines, dataset))]:
-        yield f"- Without a choice of epsilons so far: {'; '.join(lacks)}."
-    if marks := [f"{dataset} ({mark_of(lines, dataset)})" for dataset in tested if mark_of(lines, dataset)]:
-        yield f"- The whole official data of {', '.join(marks)}."
+        yield f"- Without a choice of epsilons: {'; '.join(lacks)}. Of imdb and ag_news `--full` trains them."
+    if marks := [dataset for dataset in tested if mark_of(lines, dataset)]:
+        said = [f"{of} ({mark_of(lines, of)}{f': {PARTIAL[of]}' if of in PARTIAL else ''})" for of in marks]
+        yield f"- The whole official data of {', '.join(said)}."
     if frozen := sum(line["frozen_step"] is not None and line["split"] == "dev" for line in lines):
         yield f"- {frozen} runs whose loss or gradient was not finite; they are left out of every figure."
-    yield "- More than the seeds and epsilons that the tables name; virtual adversarial training."
+    yield "- More than the seeds and epsilons that the tables name."
+    yield "- Virtual adversarial training of attention (Kitada & Iyatomi 2022)."

@@ -105,7 +105,8 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
         for name in names[1:]:
             if at and name in curves:
                 pairs = [(curves[name][epsilon], at[epsilon]) for epsilon in at]
-                found.append((named(lines, dataset), str(name[1]), epsilons, _apart(pairs)))
+                facts = (named(lines, dataset), str(name[1]), epsilons, _seeds(pairs))
+                found.append((*facts, _apart(pairs)))
     if found:
         yield (
             "Each reading minus Attention AT at the same epsilon, in the mean over the epsilons that all readings"
@@ -119,14 +120,14 @@ def _beside_at(lines: Sequence[Line]) -> Iterator[str]:
             (*facts, *(_apart_cell(of, 3 if title in PLAIN else 2) for title, of in apart.items()))
             for *facts, apart in found
         ]
-        yield from table(("data", "reading", "epsilons", *found[0][-1]), rows)
+        yield from table(("data", "reading", "epsilons", "seeds", *found[0][-1]), rows)
         yield (
             "In short, on how many of these data sets each reading is above Attention AT by the means; in brackets on"
             f" how many it is above with p of at most {CLEAR} (t test over seeds of these means, not corrected):"
         )
         yield ""
         for reading in READINGS:
-            of_one = [apart for _, name, _, apart in found if name == reading]
+            of_one = [apart for _, name, _, _, apart in found if name == reading]
             if of_one:
                 counts = (
                     f"{title} {_above_at([apart[title] for apart in of_one if apart[title].size])}"
@@ -142,6 +143,11 @@ def _above_at(found: Sequence[np.ndarray]) -> str:
     above = [of.mean(axis=0) for of in found if of.mean() > 0]
     clear = sum(paired_seeds(of, np.zeros_like(of)).p_value <= CLEAR for of in above)
     return f"{len(above)} of {len(found)} ({clear})"
+
+
+def _seeds(pairs: Sequence[tuple[Mapping[int, Line], Mapping[int, Line]]]) -> str:
+    """How many seeds all settings of some pairs have."""
+    return str(len(set.intersection(*(set(runs) for pair in pairs for runs in pair))))
 
 
 def _noise(lines: Sequence[Line]) -> str:

@@ -58,7 +58,7 @@ def index(lines: Iterable[Line], split: str = "test", epoch: str = "best") -> In
 
 
 def figure_of(runs: Mapping[int, Line]) -> str:
-    """What the paper reports of a data set: F1 of two classes, accuracy of more."""
+    """What a data set is judged by: F1 of two classes, accuracy of more."""
     return "f1" if next(iter(runs.values()))["classes"] == 2 else "accuracy"
 
 
@@ -142,6 +142,16 @@ def curves_of(test: Index, dataset: str, variant: str) -> dict[Name, dict[float,
         if (of.dataset, of.variant) == (dataset, variant) and of.epsilon is not None:
             found.setdefault((of.technique, of.reading), {})[of.epsilon] = runs
     return found
+
+
+def runs_of(test: Index, dataset: str, variant: str) -> list[Line]:
+    """The runs of a data set, of all techniques and epsilons."""
+    return [run for of, runs in test.items() if (of.dataset, of.variant) == (dataset, variant) for run in runs.values()]
+
+
+def early(runs: Iterable[Line]) -> int:
+    """How many runs are best after one or two epochs, which few perturbations trained."""
+    return sum(run["best_epoch"] <= 2 for run in runs)
 
 
 def common_curves(

@@ -1,5 +1,6 @@
 """What the record says, in a few lines: verdicts of the claims, and what helps."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from flax_attnat.reproduction.cells import TITLES, named, technique_name
@@ -10,6 +11,7 @@ from flax_attnat.reproduction.claims import (
     OPEN,
     OTHERS,
     Verdict,
+    at_ceiling,
     comparisons,
     judge,
     verdicts,
@@ -25,9 +27,11 @@ from flax_attnat.reproduction.settings import (
     control,
     curves_of,
     datasets_of,
+    early,
     index,
     main_figure,
     main_variant,
+    runs_of,
 )
 
 WHERE = ("on which it is the best", "on which it correlates most", "on which it is true")
@@ -69,24 +73,40 @@ def _tested(lines: Sequence[Line]) -> str:
     said = "; ".join(f"{title} on {', '.join(of)}" for title, of in groups.items() if of)
     seeds = sorted({len({line["seed"] for line in lines if line["dataset"] == of}) for of in tested})
     many = " or ".join(map(str, seeds))
+    test = index(lines)
+    trained = {of: runs_of(test, of, main_variant(of)) for of in tested}
+    quick = [
+        f"{named(lines, of)} ({early(runs)} of {len(runs)})"
+        for of, runs in trained.items()
+        if 2 * early(runs) > len(runs)
+    ]
+    few = (
+        f" Runs that are best after one or two epochs, trained by few perturbations: {', '.join(quick)}."
+        if quick
+        else ""
+    )
     return (
         f"{runs} runs: {said}. Verdicts go by the means of {many} seed{'' if seeds == [1] else 's'}, however"
         " little they differ. No claim can be said to hold before all ten data sets are trained; and one that does not"
-        " hold is not shown to be false where differences are not significant."
+        f" hold is not shown to be false where differences are not significant.{few}"
     )
 
 
 def _compared(lines: Sequence[Line], figure: str | None) -> str:
     """How many comparisons of a claim are significant, by both corrections; nothing where there is none."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
-    every = comparisons(judge(lines, variants, figure))
+    judged = judge(lines, variants, figure)
+    every = comparisons(judged)
     if not every:
         return ""
     count, above = sum(of.clear for of in every), sum(of.above for of in every)
-    favour = f" ({above} in favour of iAT)" if count else ""
+    over = dict.fromkeys(f"{other.name} on {of.dataset}" for of in judged for other in of.differences if other.above)
+    favour = f" ({', '.join((f'{above} in favour of iAT', *(f'over {name}' for name in over)))})" if count else ""
+    full = ", ".join(f"{names[0]} on {dataset}" for dataset, names in at_ceiling(judged).items())
     return (
-        f" Of {len(every)} comparisons {_significant(count)} when corrected over readings and data sets{favour},"
-        f" {sum(of.significant for of in every) or 'none'} when corrected over all of them."
+        f"{f' At 100 %, where nothing can be above: {full}.' if full else ''} Of {len(every)} comparisons"
+        f" {_significant(count)} when corrected for readings and data sets{favour},"
+        f" {sum(of.significant for of in every) or 'none'} when corrected for what they are compared with too."
     )
 
 
@@ -94,7 +114,12 @@ def _ranges(lines: Sequence[Line]) -> str:
     """Of how many techniques the dependence on epsilon is more than seeds explain."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     every = [of for found in judged_courses(lines, variants).values() for of in found if of.judged]
-    return f" Of {len(every)} ranges over epsilon {_significant(sum(of.clear for of in every))}." if every else ""
+    by = Counter(name for of in sensitivity_verdicts(lines, variants) for name in of.by)
+    against = ", ".join(f"{name} in {count}" for name, count in by.most_common())
+    decided = f" What decides against it, of {by.total()} readings and data sets: {against}." if by else ""
+    return decided + (
+        f" Of {len(every)} ranges over epsilon {_significant(sum(of.clear for of in every))}." if every else ""
+    )
 
 
 def _significant(count: int) -> str:
@@ -122,7 +147,9 @@ def _helps(lines: Sequence[Line]) -> list[str]:
         for title, (ours, theirs) in pairs.items():
             if ours and theirs:
                 title_of = named(lines, dataset) + ("" if figure == "f1" else f" {TITLES[figure]}")
-                said.setdefault(title, []).append(f"{title_of} {difference_p(ours, theirs, figure)}")
+                epsilon = next(iter(ours.values()))["epsilon"]
+                place = f"{title_of} at {epsilon:g}" if epsilon else title_of
+                said.setdefault(title, []).append(f"{place} {difference_p(ours, theirs, figure)}")
     if not said:
         return []
     parts = "; ".join(f"{title}: {', '.join(changes)}" for title, changes in said.items())

@@ -277,9 +277,8 @@ def test_claim_three_compares_the_flattest_word_technique_with_the_steepest_of_a
         *curve("attention_iat", "span", (0.8, 0.81, 0.8, 0.8)),
     ]
     verdict = {of.reading: of for of in courses.sensitivity_verdicts([*words, *flat], {"sst": "pretrained"})}
-    assert verdict["span"].verdict == OPEN and verdict["span"].reason.startswith(
-        "sst: so; ranges attention_at 1.00, attention_iat (span) 1.00, word_at 20.00, word_iat 5.00; widths 1.0, 0.0,"
-    )
+    assert verdict["span"].verdict == OPEN and verdict["span"].reason.startswith("sst: so; 9 of 10")
+    assert verdict["span"].by == ()
     assert verdict["span"].so_far == "true on 1 of 1 data set, significantly on 0", "one seed says nothing of chance"
     assert verdict["released"].reason == "10 of 10 data sets were not tested" and verdict["released"].so_far == ""
     steep = [
@@ -300,8 +299,45 @@ def test_claim_three_fails_by_the_width_alone() -> None:
         *curve("attention_iat", "span", (0.8, 0.79, 0.79, 0.79)),
     ]
     verdict = courses.sensitivity_verdicts(lines, {"sst": "pretrained"})[0]
-    assert verdict.verdict == FAILS and "widths 0.0, 0.0, 2.0, 2.0 octaves" in verdict.reason
+    assert verdict.verdict == FAILS and verdict.by == ("attention_at",)
     assert "not so by the width of attention_at, 0.0 octaves, where that of word_at is 2.0" in verdict.reason
+
+
+def test_claim_three_is_judged_over_equal_relative_epsilons_too() -> None:
+    """Scores of norm 4 and words of norm 80 (see `lines_of`): 1 to 8 of the former are 20 to 160 of the latter."""
+    lines = lines_of("sst", "vanilla", None, None, dev=[0.8], test=[0.8])
+    for name, reading in (("attention_at", None), ("attention_iat", "span"), ("word_at", None), ("word_iat", None)):
+        words = name.startswith("word")
+        epsilons = (20.0, 40.0, 80.0, 160.0, 900.0) if words else (0.1, 1.0, 2.0, 4.0, 8.0)
+        means = (0.8, 0.7, 0.6, 0.5, 0.1) if words else (0.1, 0.8, 0.79, 0.8, 0.8)
+        for epsilon, mean in zip(epsilons, means, strict=True):
+            lines += lines_of("sst", name, reading, epsilon, dev=[mean], test=[mean])
+    span = courses.sensitivity_verdicts(lines, {"sst": "pretrained"}, relative=True)[0]
+    assert span.true == ("sst",) and span.counts == (1, 0, 0), "what lies outside of the range of both is left out"
+    found = {of.name: of for of in courses.judged_courses(lines, {"sst": "pretrained"}, relative=True)["sst"]}
+    assert found[("attention_at", None)].epsilons == (1.0, 2.0, 4.0, 8.0)
+    assert found[("word_at", None)].epsilons == (20.0, 40.0, 80.0, 160.0)
+    assert (found[("attention_at", None)].range, found[("word_at", None)].range) == (
+        pytest.approx(1),
+        pytest.approx(30),
+    )
+    equal = courses.sensitivity_verdicts(lines, {"sst": "pretrained"})[0]
+    assert equal.counts == (0, 0, 1), "no epsilon is the same number for all"
+    alone = [line for line in lines if line["technique"] != "vanilla"]
+    unknown = courses.sensitivity_verdicts(alone, {"sst": "pretrained"}, relative=True)[0]
+    assert unknown.counts == (0, 0, 1), "the norm of the scores is vanilla's"
+
+
+def test_what_is_at_its_ceiling_is_named() -> None:
+    """Nothing can be above it; a Pearson of 1 is no share."""
+    lines = []
+    for name, reading in (*ALL, ("attention_iat", "span")):
+        for epsilon in (None,) if name == "vanilla" else (1.0, 2.0):
+            figures = [1.0, 1.0] if name in ("vanilla", "word_at") else [0.99, 1.0]
+            lines += lines_of("babi1", name, reading, epsilon, dev=figures, test=figures, variant="random")
+    found = claims.judge(lines, {"babi1": "random"})
+    assert claims.at_ceiling(found) == {"babi1": ("vanilla", "word_at")}
+    assert claims.at_ceiling(claims.judge(lines, {"babi1": "random"}, "pearson_gradient")) == {}
 
 
 def test_a_technique_that_was_begun_does_not_shorten_the_curves_of_others() -> None:
