@@ -56,7 +56,8 @@ class ModelConfig:
       encoder: one of ENCODERS.
       attention: one of ATTENTIONS.
       embedding_size: E, the size of a word vector.
-      hidden_size: units per direction of the BiLSTM; the CNN and the average encoder give 2 x hidden_size.
+      hidden_size: units per direction of the BiLSTM; the CNN and the average encoder give 2 x hidden_size, as many as
+        it does (Jain & Wallace's have 128: hidden_size=64).
       dropout: rate on word vectors and on the attended state while training; one mask for every pass of a step.
     """
 

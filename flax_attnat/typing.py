@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 """An array or a tracer."""
 
-Scalar = float | jax.Array
-"""A Python float, a 0-d array, a tracer, or a `[B]` array where the docstring says so."""
+Scalar = float | np.number | np.ndarray | jax.Array
+"""A Python or NumPy number, a 0-d array, a tracer, or a `[B]` array where the docstring says so."""
 
 LossFn = Callable[[Array], Array]
 """`loss_fn(delta) -> [B]`: per-example losses as a function of one additive delta; examples are independent."""

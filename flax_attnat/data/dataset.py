@@ -52,7 +52,7 @@ class Dataset(NamedTuple):
     Attributes:
       name: its name in the configuration.
       splits: "train", "dev", "test".
-      vocabulary: fitted on the training split before the length filter.
+      vocabulary: fitted on the training split before the length filter, on IMDB after it.
       label_names: names of the classes, by id.
       mark: "" for the official data, else "synthetic", "simulated" or "partial": shown beside every number.
       entity_classes: `[V]` int32 class id of a word that names a class, else -1; None where every class is possible

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
 
 from flax_attnat.evaluation.divergence import total_variation
 from flax_attnat.evaluation.prediction import predicted_classes
 from flax_attnat.models.model import Model, probabilities
-from flax_attnat.perturbation.geometry import masked_softmax
+from flax_attnat.perturbation.geometry import delta_gradient, masked_softmax
 from flax_attnat.typing import Array, Batch, Encoded, Params
 
 
@@ -141,6 +143,46 @@ def gradients_and_encoding(model: Model, params: Params, batch: Batch) -> tuple[
         _normalise(norm, one.encoded.mask),
     )
     return gradients, one.encoded
+
+
+def gradient_importance(
+    function: Callable[[Array], Array], words: Float[Array, "B T E"], mask: Bool[Array | np.ndarray, "B T"]
+) -> Float[Array, "B T"]:
+    """What each word contributes to a figure of a model of your own, by its gradient.
+
+    `tau_t = |sum_e w_te df/dw_te|`, normalised to sum 1 over real tokens. Jain & Wallace's is that of
+    `f = p(predicted class)` with the attention weights held constant: compute them outside of `function`.
+
+    Args:
+      function: `function(words) -> [B]`, texts independent; `1 - p`, the sum of the other classes' probabilities, has
+        the gradient of p but for its sign, which is not read, and keeps it where p rounds to 1.
+      words: `[B, T, E]` word vectors.
+      mask: `[B, T]`, true on real tokens.
+
+    Returns:
+      `[B, T]`, zero on padding and in a row whose gradient is zero; NaN in one where it is.
+
+    Raises:
+      ValueError: `function` does not return one figure a row.
+
+    Source: Jain & Wallace 2019, section 4.1.
+
+    >>> import jax.numpy as jnp
+    >>> from flax_attnat.evaluation.importance import gradient_importance
+    >>> words, mask = jnp.ones((1, 3, 2)), jnp.array([[True, True, False]])
+    >>> attention = jnp.array([[0.25, 0.75, 0.0]])
+    >>> gradient_importance(lambda words: jnp.sum(attention * words.sum(-1), axis=-1), words, mask)
+    Array([[0.25, 0.75, 0.  ]], dtype=float32)
+    """
+    figures = jax.eval_shape(function, words)
+    if figures.shape != words.shape[:1]:
+        raise ValueError(
+            f"function must return one figure a row, {words.shape[:1]}; it returned shape {figures.shape}."
+        )
+    real = jnp.asarray(mask).astype(bool)
+    # Whatever stands on padding, NaN included, is not read.
+    products = jnp.where(real[..., None], delta_gradient(function, words) * words, 0)
+    return _normalise(jnp.abs(jnp.sum(products, axis=-1)), real)
 
 
 def leave_one_out(model: Model, params: Params, batch: Batch) -> LeaveOneOut:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from flax_attnat.evaluation.prediction import predicted_classes
 from flax_attnat.evaluation.readout import build_readout, margins
@@ -22,7 +23,7 @@ from flax_attnat.models.model import Model, probabilities
 from flax_attnat.perturbation.attack import OVERSHOOT, pgd
 from flax_attnat.perturbation.attention import normal, random_perturbation
 from flax_attnat.perturbation.certificate import certify_attention
-from flax_attnat.perturbation.geometry import Ball
+from flax_attnat.perturbation.geometry import Ball, masked_softmax
 from flax_attnat.typing import Array, Batch, Params
 
 LINF, L2 = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0), (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -164,7 +165,47 @@ def certified_radius(model: Model, params: Params, batch: Batch) -> Array | None
     encoded = model.encode(params, model.embed(params, batch), batch)
     scores, mask = model.score(params, encoded), encoded.mask
     logits = model.classify(params, encoded, scores)
-    leads = _leads(*model.values(params, encoded), mask, predicted_classes(probabilities(logits)))
+    return _radius(scores, *model.values(params, encoded), mask, logits)
+
+
+def attended_radius(
+    scores: Float[Array, "B T"],
+    values: Float[Array, "B T C"],
+    bias: Float[Array, "C"],
+    mask: Bool[Array | np.ndarray, "B T"],
+) -> Float[Array, "B"]:
+    """How far every score of a model of your own may move, at the least, before its prediction changes.
+
+    The largest r with `z_y > z_c` for every other class c and all scores within r of these, where
+    `z = sum_t softmax(s)_t v_t + b` are the logits and y is the class of the largest; of one logit, whether it is
+    above 0. A linear readout `R h + b` of attended states has the values `v_t = R h_t`.
+
+    Args:
+      scores: `[B, T]` attention scores, before the softmax.
+      values: `[B, T, C]` what each token alone adds to the logits; C = 1 for one logit of two classes.
+      bias: `[C]`.
+      mask: `[B, T]`, true on real tokens.
+
+    Returns:
+      `[B]` largest radius (order infinity) at which the prediction is certified, found by bisection from below: 0 where
+      it is within rounding of another class, infinity where no scores change it, NaN where the logits are not numbers.
+
+    Source: the exact range of an attended value, `certify_attention`.
+
+    >>> import jax.numpy as jnp
+    >>> from flax_attnat.evaluation.robustness import attended_radius
+    >>> values = jnp.array([[[3.0], [-1.0]], [[3.0], [1.0]]])
+    >>> attended_radius(jnp.zeros((2, 2)), values, jnp.zeros(1), jnp.ones((2, 2), bool)).round(3)
+    Array([0.549,   inf], dtype=float32)
+    """
+    real = jnp.asarray(mask).astype(bool)
+    attended = jnp.where(real[..., None], masked_softmax(scores, real)[..., None] * values, 0)
+    return _radius(scores, values, bias, real, jnp.sum(attended, axis=1) + bias[None, :])
+
+
+def _radius(scores: Array, values: Array, bias: Array, mask: Array, logits: Array) -> Array:
+    """`attended_radius` `[B]` of the class that logits `[B, C]` predict."""
+    leads = _leads(values, bias, mask, predicted_classes(probabilities(logits)))
 
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         """Certified and other end `[B]` of half the interval."""

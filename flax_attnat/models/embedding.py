@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flax_attnat.perturbation.word import normalise_embeddings, normalise_words
+from flax_attnat.perturbation.word import normalise_words
 from flax_attnat.typing import Array, Params
 
 
@@ -41,7 +41,7 @@ def initial_table(key: Array, words: EmbeddingInit, size: int) -> Array:
 def read_table(frequencies: Array, normalise: bool, params: Params) -> Array:
     """Word vectors `[V, E]` as the encoder reads them, normalised by the frequencies `[V]` if asked."""
     raw = params["embedding"]["table"]
-    return normalise_embeddings(raw, frequencies) if normalise else raw
+    return normalise_words(raw, raw, frequencies) if normalise else raw
 
 
 def read_words(frequencies: Array, normalise: bool, params: Params, ids: Array, places: Array | None = None) -> Array:

@@ -14,7 +14,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from flax_attnat.perturbation.attention import normal
-from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, project, scale_to, unit
+from flax_attnat.perturbation.geometry import (
+    Ball,
+    Mask,
+    broadcast_mask,
+    check_losses,
+    project,
+    scale_to,
+    unit,
+    without_outer_gradients,
+)
 from flax_attnat.perturbation.precision import round_toward_zero, wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
@@ -83,7 +92,8 @@ def pgd(
       step_size: norm of a step, > 0: a float, a tracer or `[B]`. None: `2.5 epsilon / steps`.
       key: random key, consumed; needed for more than one restart. The first n of m restarts are those of n alone.
       restarts: number of starts, at least 1.
-      ball: order and axes of the norm.
+      ball: order and axes of the norm; that of `word_at`, over all words `[T, E]` of a text, is
+        `fa.Ball(axes=(-2, -1))`, where the default is a norm for each word.
 
     Returns:
       `[B, *rest]` perturbation of `like`'s dtype, of norm at most epsilon, zero where the mask is false, constant for
@@ -92,7 +102,8 @@ def pgd(
 
     Raises:
       ValueError: `steps` or `restarts` below 1, restarts without a key, a Python `step_size` that is not positive and
-        finite, a mask that does not fit, an unknown order, or a Python `epsilon` that is negative or NaN.
+        finite, losses that are not `[B]`, a mask that does not fit, an unknown order, or a Python or NumPy `epsilon`
+        that is negative or NaN.
 
     Source: Madry et al. 2018, section 2.1; Carlini et al. 2019 (many steps, restarts, every iterate a candidate).
 
@@ -110,7 +121,7 @@ def pgd(
     # A gradient with respect to epsilon, through the steps, would ask for second derivatives of the loss.
     epsilon = jax.lax.stop_gradient(epsilon) if isinstance(epsilon, jax.Array) else epsilon
     step, reach = _step_and_reach(epsilon, step_size, steps, zero.dtype)
-    losses_at = _without_outer_gradients(loss_fn, jnp.zeros_like(like))
+    losses_at = without_outer_gradients(loss_fn, jnp.zeros_like(like))
 
     def visit(worst: _Worst, delta: Array) -> tuple[_Worst, Array]:
         """The worst point up to `delta` `[B, *rest]`, and the gradient there."""
@@ -138,6 +149,7 @@ def pgd(
         return jax.lax.scan(climb, (start, g, worst), length=steps)[0][-1], None
 
     clean = losses_at(jnp.zeros_like(like))
+    check_losses(clean, like)
     clean = jnp.where(jnp.isfinite(clean), clean, jnp.inf)  # nothing is larger
     worst = _Worst(clean.astype(wide_dtype(clean)), jnp.zeros_like(like))
     return jax.lax.stop_gradient(jax.lax.scan(ascend, worst, jnp.arange(restarts))[0].delta)
@@ -148,7 +160,7 @@ def robustness_curve(
     loss_fn: LossFn,
     like: Float[Array, "B *rest"],
     mask: Mask,
-    labels: Int[Array | np.ndarray, "B"],
+    labels: Int[Array | np.ndarray, "..."],
     epsilons: Sequence[float] | Float[Array | np.ndarray, "N"],
     *,
     attack: Callable[..., Array] = pgd,
@@ -178,8 +190,8 @@ def robustness_curve(
       checked row by row.
 
     Raises:
-      ValueError: a prediction of another kind, a Python or NumPy radius that is negative or NaN, or what the attack
-        raises.
+      ValueError: a prediction of another kind, labels that are not `[B]`, a Python or NumPy radius that is negative or
+        NaN, or what the attack raises.
 
     Source: Carlini et al. 2019, sections 3-5 (curves over the radius, per-example worst case); Madry et al. 2018.
 
@@ -198,7 +210,10 @@ def robustness_curve(
 
     def correct(delta: Array) -> Array:
         """Whether the prediction under `delta` `[B, *rest]` is the label, `[B]`."""
-        return _classes(predict_fn(delta)) == labels_B
+        classes_B = _classes(predict_fn(delta))
+        if classes_B.shape != labels_B.shape:
+            raise ValueError(f"labels must be one a prediction, {classes_B.shape}; their shape is {labels_B.shape}.")
+        return classes_B == labels_B
 
     clean_B = correct(jnp.zeros_like(like))
     held_NxB = jax.lax.map(lambda epsilon: correct(attack(loss_fn, like, mask, epsilon, **options)), radii_N)
@@ -233,13 +248,6 @@ def _step_and_reach(epsilon: Scalar, step_size: Scalar | None, steps: int, dtype
     endless = jnp.isinf(radius)
     step = jnp.where(endless, 1, radius * (OVERSHOOT / steps)) if step_size is None else jnp.asarray(step_size, dtype)
     return step, jnp.where(endless, step * (steps / OVERSHOOT), radius)
-
-
-def _without_outer_gradients(loss_fn: LossFn, like: Array) -> LossFn:
-    """`loss_fn` with what it closes over under stop_gradient, so that nothing differentiates through the steps."""
-    function, constants = jax.closure_convert(loss_fn, like)
-    constants = jax.lax.stop_gradient(constants)
-    return lambda delta: function(delta, *constants)
 
 
 def _uniform(key: Array, like: Array, real: Array, ball: Ball) -> Array:

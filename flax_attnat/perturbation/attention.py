@@ -38,7 +38,7 @@ def attention_at(
       `[B, *rest, T]` perturbation of the scores' dtype, zero on padding and in rows without a finite gradient.
 
     Raises:
-      ValueError: a mask that does not fit, an unknown order, or a Python `epsilon` that is negative or NaN.
+      ValueError: a mask that does not fit, an unknown order, or a Python or NumPy `epsilon` that is negative or NaN.
 
     Source: Kitada & Iyatomi 2021, section "Attention AT".
 
@@ -90,7 +90,7 @@ def attention_iat(
       gradient, and (except "released") in rows of equal scores, which have no direction.
 
     Raises:
-      ValueError: an unknown reading, a mask that does not fit, or a Python `epsilon` that is negative or NaN.
+      ValueError: an unknown reading, a mask that does not fit, or a Python or NumPy `epsilon` that is negative or NaN.
 
     Source: Kitada & Iyatomi 2021, section "Attention iAT"; the readings are this library's.
 
@@ -103,6 +103,7 @@ def attention_iat(
     """
     if reading not in READINGS:
         raise ValueError(f"reading must be one of {', '.join(READINGS)}; got {reading!r}.")
+    scores = jax.lax.stop_gradient(scores)
     real = jnp.broadcast_to(broadcast_mask(mask, scores, axis=-1), scores.shape)
     g = delta_gradient(loss_fn, jnp.zeros_like(scores))
     # Through `unit` first: the readings are free of the gradient's scale, and rows without a usable gradient are 0.
@@ -132,7 +133,8 @@ def random_perturbation(
     """Perturbation in a random direction: the control of the adversarial ones.
 
     `r = epsilon z / ||z||` with `z ~ N(0, I)` on real entries. `z` at an index depends on the key and that index alone,
-    so neither padding nor the other rows of a batch change `r`.
+    so neither padding nor the other rows of a batch change `r`, with JAX's default generator; `rbg` keys make their
+    numbers otherwise.
 
     Args:
       key: random key, consumed.
@@ -140,13 +142,14 @@ def random_perturbation(
       mask: true on real entries; `[B, T]` or anything that broadcasts to `like`; with three axes where
         `[B, T]` fits two of them (T = E, say). None: all are real.
       epsilon: norm of the perturbation, >= 0: a float, a tracer or `[B]`.
-      ball: order and axes of the norm; for order 1 or infinity the direction is `unit` of the same `z`.
+      ball: order and axes of the norm; for order 1 or infinity the direction is `unit` of the same `z`. The norm of
+        `word_at`, over all words `[T, E]` of a text, is `fa.Ball(axes=(-2, -1))`; the default is one for each word.
 
     Returns:
       `[B, *rest]` perturbation of `like`'s dtype, zero where the mask is false.
 
     Raises:
-      ValueError: a mask that does not fit, an unknown order, or a Python `epsilon` that is negative or NaN.
+      ValueError: a mask that does not fit, an unknown order, or a Python or NumPy `epsilon` that is negative or NaN.
 
     Source: Kitada & Iyatomi 2021, baseline "attention RP".
 

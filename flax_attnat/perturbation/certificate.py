@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flax_attnat.perturbation.geometry import Mask, broadcast_mask, masked_softmax
+from flax_attnat.perturbation.geometry import Mask, broadcast_mask, check_epsilon, masked_softmax
 from flax_attnat.perturbation.precision import wide_dtype
 from flax_attnat.typing import Scalar
 
@@ -60,8 +60,8 @@ def certify_attention(
       of them that is not, or a traced epsilon that is negative or NaN, give (NaN, NaN).
 
     Raises:
-      ValueError: scores and values differ in shape, the mask or epsilon does not fit, or a Python `epsilon` is negative
-        or NaN.
+      ValueError: scores and values differ in shape, the mask or epsilon does not fit, or a Python or NumPy `epsilon` is
+        negative or NaN.
 
     Source: Charnes & Cooper 1962 (linear-fractional programming).
 
@@ -152,9 +152,9 @@ def _running(tokens: _Group) -> _Group:
 
     def after_blanks(groups: _Group, count: int) -> _Group:
         """`[..., count + T]`: empty groups, then those given."""
-        shape, lowest = (*groups.peak.shape[:-1], count), float(jnp.finfo(groups.peak.dtype).min)
-        starts = (jnp.full_like(x, blank, shape=shape) for x, blank in zip(groups, (lowest, 0.0, 0.0), strict=True))
-        return _Group(*(jnp.concatenate(pair, axis=axis) for pair in zip(starts, groups, strict=True)))
+        blanks = (float(jnp.finfo(groups.peak.dtype).min), 0.0, 0.0)
+        before = [(0, 0)] * axis + [(count, 0)]
+        return _Group(*(jnp.pad(x, before, constant_values=of) for x, of in zip(groups, blanks, strict=True)))
 
     def double(step: Array, groups: _Group) -> _Group:
         """Groups `[..., T]` that reach back twice as far: each merged with the one that ends where it begins."""
@@ -177,8 +177,7 @@ def _merge(a: _Group, b: _Group) -> _Group:
 
 def _row_radius(epsilon: Scalar, rows: tuple[int, ...], dtype: jnp.dtype) -> Array:
     """`epsilon`, a scalar or one value a row, as `[..., 1]`."""
-    if isinstance(epsilon, int | float) and not epsilon >= 0:
-        raise ValueError(f"epsilon must be a number that is not negative; got {epsilon!r}.")
+    check_epsilon(epsilon)
     radius = jnp.asarray(epsilon, dtype)
     if radius.shape not in ((), rows):
         raise ValueError(f"epsilon must be a scalar or one value a row, {rows}; its shape is {radius.shape}.")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Real, Shaped
 
 from flax_attnat.perturbation.precision import round_toward_zero, wide_dtype
 from flax_attnat.typing import LossFn, Scalar
@@ -104,7 +104,8 @@ def project(
       `[B, *rest]` of `delta`'s dtype, zero where the mask is false and in rows with a real entry that is not finite.
 
     Raises:
-      ValueError: the order is none of 1, 2, infinity, the mask does not fit, or a Python `epsilon` is negative or NaN.
+      ValueError: the order is none of 1, 2, infinity, the mask does not fit, or a Python or NumPy `epsilon` is negative
+        or NaN.
 
     Source: Duchi et al. 2008, figure 1 (order 1).
 
@@ -131,7 +132,7 @@ def project(
     return round_toward_zero(inside, delta.dtype)
 
 
-def masked_softmax(scores: Float[Array, "*shape"], mask: Mask, axis: int = -1) -> Float[Array, "*shape"]:
+def masked_softmax(scores: Real[Array, "*shape"], mask: Mask, axis: int = -1) -> Float[Array, "*shape"]:
     """Softmax over the real entries alone.
 
     `a_t = mask_t exp(s_t) / sum_k mask_k exp(s_k)`.
@@ -142,7 +143,8 @@ def masked_softmax(scores: Float[Array, "*shape"], mask: Mask, axis: int = -1) -
       axis: axis to normalise.
 
     Returns:
-      `[B, *rest]` of `scores`' dtype; a row without real entries gives zeros, and its gradient is zero.
+      `[B, *rest]` of `scores`' dtype, float32 of integers; a row without real entries gives zeros, and its gradient is
+      zero; one with NaN among them gives NaN on all of them.
 
     Raises:
       ValueError: a mask that does not fit.
@@ -160,7 +162,8 @@ def masked_softmax(scores: Float[Array, "*shape"], mask: Mask, axis: int = -1) -
     highest = jax.lax.stop_gradient(jnp.where(highest > -jnp.inf, highest, 0))
     exponentials = jnp.where(real, jnp.exp(jnp.where(real, wide - highest, 0)), 0)
     total = jnp.sum(exponentials, axis=axis, keepdims=True)
-    return (exponentials / jnp.where(total > 0, total, 1)).astype(scores.dtype)
+    weights = jnp.where(real, exponentials / jnp.where(total == 0, 1, total), 0)
+    return weights.astype(scores.dtype if jnp.issubdtype(scores.dtype, jnp.floating) else wide.dtype)
 
 
 def scale_to(direction: Array, epsilon: Scalar, dtype: DTypeLike | None = None) -> Array:
@@ -179,6 +182,9 @@ def scale_to(direction: Array, epsilon: Scalar, dtype: DTypeLike | None = None) 
 def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
     """Gradient `[B, *rest]` of each example's loss `[B]` at delta `at`; as examples are independent, of their sum.
 
+    It is a constant for gradients outside, which would ask what the loss closes over for second derivatives: kernels
+    that have none are fine.
+
     >>> delta_gradient(lambda delta: jnp.sum(delta**2, axis=-1), jnp.array([[1.0, 2.0], [3.0, 4.0]]))
     Array([[2., 4.],
            [6., 8.]], dtype=float32)
@@ -189,7 +195,34 @@ def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
         losses = loss_fn(delta)
         return jnp.sum(losses.astype(wide_dtype(losses)))
 
-    return jax.grad(total)(at)
+    return jax.grad(without_outer_gradients(total, at))(at)
+
+
+def without_outer_gradients(function: LossFn, at: Array) -> LossFn:
+    """`function` of a delta like `at` `[B, *rest]`, with all that it closes over under stop_gradient.
+
+    >>> outer = lambda x: without_outer_gradients(lambda delta: x * delta, jnp.ones(1))(jnp.ones(1))[0]
+    >>> float(jax.grad(outer)(3.0))
+    0.0
+    """
+    converted, constants = jax.closure_convert(function, at)
+    constants = jax.lax.stop_gradient(constants)
+    return lambda delta: converted(delta, *constants)
+
+
+def check_losses(losses: Array, like: Array) -> None:
+    """Raises ValueError for losses that are not one a row of a delta `like` `[B, *rest]`; of `[T]`, one alone will do.
+
+    >>> check_losses(jnp.zeros(2), jnp.zeros((2, 3)))
+    >>> check_losses(jnp.zeros(()), jnp.zeros((2, 3)))
+    Traceback (most recent call last):
+    ...
+    ValueError: loss_fn must return one loss a row, of shape (2,); it returned shape ().
+    """
+    if losses.shape != like.shape[:1] and not (losses.ndim == 0 and like.ndim == 1):
+        raise ValueError(
+            f"loss_fn must return one loss a row, of shape {like.shape[:1]}; it returned shape {losses.shape}."
+        )
 
 
 def broadcast_mask(mask: Mask, like: Array, axis: int | None = None) -> Array:
@@ -197,7 +230,8 @@ def broadcast_mask(mask: Mask, like: Array, axis: int | None = None) -> Array:
 
     A `[B, T]` mask gains axes behind T if it fits the first axes of `like` (word vectors `[B, T, E]`), or between B and
     T if it fits the first and the last (scores `[B, heads, Q, T]`). Where both fit the three axes of `like`, `axis`
-    says which one is of tokens, and without it the mask is refused. Any other mask broadcasts as NumPy does.
+    says which one is of tokens, and without it the mask is refused, as is one of two axes of which the first is not of
+    rows: `[Q, T]` would be read as `[B, T]` where B = Q. Any other mask broadcasts as NumPy does.
 
     >>> broadcast_mask(jnp.array([[True, False]]), like=jnp.zeros((1, 2, 300))).shape
     (1, 2, 1)
@@ -208,13 +242,18 @@ def broadcast_mask(mask: Mask, like: Array, axis: int | None = None) -> Array:
     if mask.ndim == 2 and like.ndim > 2:
         first = mask.shape == like.shape[:2]
         ends = mask.shape == (like.shape[0], like.shape[-1])
-        if first and ends and like.ndim == 3:
-            if axis is None:
+        if first and ends:
+            if axis is None and like.ndim == 3:
                 raise ValueError(
                     f"a mask of shape {mask.shape} fits two axes of a delta of shape {like.shape}: pass"
                     " mask[:, :, None] for words [B, T, E], or mask[:, None, :] for scores [B, heads, T]."
                 )
-            ends = axis % 3 != 1
+            ends = axis is None or axis % like.ndim != 1
+        if mask.shape[0] not in (1, like.shape[0]):
+            raise ValueError(
+                f"a mask of shape {mask.shape} has no axis of the {like.shape[0]} rows of a delta of shape"
+                f" {like.shape}: pass [B, T], or queries by keys with the axes before them, mask[None] for [B, Q, T]."
+            )
         if ends:
             mask = mask.reshape((mask.shape[0],) + (1,) * (like.ndim - 2) + (mask.shape[1],))
         elif first:
@@ -295,14 +334,25 @@ def _project_l1(x: Array, radius: Array, axes: tuple[int, ...]) -> Array:
 
 def _radius(epsilon: Scalar, like: Array) -> Array:
     """`epsilon`, a scalar or `[B]`, in the dtype of `like` `[B, *rest]` and broadcasting to it."""
-    if isinstance(epsilon, int | float) and not epsilon >= 0:
-        raise ValueError(f"epsilon must be a number that is not negative; got {epsilon!r}.")
+    check_epsilon(epsilon)
     radius = jnp.asarray(epsilon, like.dtype)
     if radius.ndim > 1 or (radius.ndim == 1 and radius.shape[0] != like.shape[0]):
         raise ValueError(
             f"epsilon must be a scalar or one value a row ({like.shape[0]} rows); its shape is {radius.shape}."
         )
     return radius.reshape(radius.shape + (1,) * (like.ndim - radius.ndim)) if radius.ndim else radius
+
+
+def check_epsilon(epsilon: Scalar) -> None:
+    """Raises ValueError for a Python or NumPy epsilon, of any shape, that is negative or NaN somewhere.
+
+    >>> check_epsilon(np.float32(-1.0))
+    Traceback (most recent call last):
+    ...
+    ValueError: epsilon must be a number that is not negative; got np.float32(-1.0).
+    """
+    if isinstance(epsilon, int | float | np.generic | np.ndarray) and not np.all(np.asarray(epsilon) >= 0):
+        raise ValueError(f"epsilon must be a number that is not negative; got {epsilon!r}.")
 
 
 def _check_ball(ball: Ball) -> None:

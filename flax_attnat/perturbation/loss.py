@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flax_attnat.perturbation.geometry import check_losses
 from flax_attnat.perturbation.precision import wide_dtype
 from flax_attnat.typing import LossFn, Scalar
 
@@ -48,6 +49,9 @@ def adversarial_loss(
     Returns:
       `[B]` losses, and `Aux(clean, adversarial, delta_norm, raised)`, each `[B]`.
 
+    Raises:
+      ValueError: losses that are not `[B]`.
+
     Source: Kitada & Iyatomi 2021, the objective of adversarial training.
 
     >>> import jax.numpy as jnp
@@ -56,7 +60,9 @@ def adversarial_loss(
     >>> loss, aux.raised
     (Array([4.], dtype=float32), Array([1.], dtype=float32))
     """
-    return weighed(loss_fn(jnp.zeros_like(delta)), loss_fn(delta), delta, weight)
+    clean = loss_fn(jnp.zeros_like(delta))
+    check_losses(clean, delta)
+    return weighed(clean, loss_fn(delta), delta, weight)
 
 
 def weighed(clean: Array, adversarial: Array, delta: Array, weight: Scalar) -> tuple[Array, Aux]:

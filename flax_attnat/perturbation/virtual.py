@@ -37,14 +37,15 @@ def virtual_at(
       key: random key, consumed.
       xi: norm of the delta at which the gradient is taken, > 0.
       steps: power iterations, at least 1.
-      ball: order and axes of the norm.
+      ball: order and axes of the norm; that of `word_at`, over all words `[T, E]` of a text, is
+        `fa.Ball(axes=(-2, -1))`, where the default is a norm for each word.
 
     Returns:
       `[B, *rest]` perturbation of `like`'s dtype, zero on padding and in rows without a finite gradient.
 
     Raises:
-      ValueError: `steps` below 1, a mask that does not fit, a Python `epsilon` that is negative or NaN, or a Python
-        `xi` that is not positive and finite.
+      ValueError: `steps` below 1, a mask that does not fit, a Python or NumPy `epsilon` that is negative or NaN, or a
+        Python `xi` that is not positive and finite.
 
     Source: Miyato et al. 2019, algorithm 1; Kitada & Iyatomi 2022 (attention VAT).
 

@@ -8,7 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from flax_attnat.perturbation.geometry import Ball, Mask, broadcast_mask, delta_gradient, scale_to, unit
 from flax_attnat.perturbation.precision import wide_dtype
@@ -40,7 +40,7 @@ def word_at(
       `[B, T, E]` perturbation of the embeddings' dtype, zero on padding and in rows without a finite gradient.
 
     Raises:
-      ValueError: a mask that does not fit, an unknown order, or a Python `epsilon` that is negative or NaN.
+      ValueError: a mask that does not fit, an unknown order, or a Python or NumPy `epsilon` that is negative or NaN.
 
     Source: Miyato et al. 2017, equations 4-6.
 
@@ -85,7 +85,7 @@ def word_iat(
       `[B, T, E]` perturbation of the embeddings' dtype, zero on padding and in rows without a finite gradient.
 
     Raises:
-      ValueError: a mask that does not fit, or a Python `epsilon` that is negative or NaN.
+      ValueError: a mask that does not fit, or a Python or NumPy `epsilon` that is negative or NaN.
 
     Source: Sato et al. 2018, equations 8-13.
 
@@ -97,6 +97,7 @@ def word_iat(
     >>> fa.word_iat(loss_fn, words, table, jnp.array([[[1, 2]]]), None, 1.0).round(3)
     Array([[[0.707, 0.707]]], dtype=float32)
     """
+    embeddings, table = jax.lax.stop_gradient((embeddings, table))
     real = broadcast_mask(mask, embeddings, axis=1)
     wide = embeddings.astype(wide_dtype(embeddings))
     # The result is free of the gradient's scale, and rows without a usable gradient are 0 from here on.
@@ -107,7 +108,7 @@ def word_iat(
     def visit(carry: tuple[Array, Array], ids_BxT: Array) -> tuple[tuple[Array, Array], None]:
         """Adds one neighbour's `G_tk dn_tk` `[B, T, E]` and `G_tk^2` `[B, T, 1]`."""
         total, squares = carry
-        direction = unit(table[ids_BxT].astype(wide.dtype) - wide)
+        direction = unit(_rows(table, ids_BxT, wide).astype(wide.dtype) - wide)
         coefficient = jnp.sum(g * direction, axis=-1, keepdims=True)
         return (total + coefficient * direction, squares + jnp.square(coefficient)), None
 
@@ -116,6 +117,14 @@ def word_iat(
     if per_word:
         total = total / jnp.where(squares > 0, jnp.sqrt(squares), 1)
     return scale_to(unit(total, mask=real, ball=SENTENCE), epsilon, embeddings.dtype)
+
+
+def _rows(table: Array, ids: Array, like: Array) -> Array:
+    """Rows `[B, T, E]` of a table `[V, E]`, sharded as `like`: an explicit mesh asks how."""
+    sharding = jax.typeof(like).sharding
+    if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
+        return table[ids]
+    return table.at[ids].get(out_sharding=sharding)
 
 
 def nearest_neighbours(
@@ -169,9 +178,7 @@ def nearest_neighbours(
     return jax.lax.map(nearest, rows).reshape(-1, k)[:size]
 
 
-def normalise_embeddings(
-    table: Float[Array, "V E"], frequencies: Float[Array | np.ndarray, "V"]
-) -> Float[Array, "V E"]:
+def normalise_embeddings(table: Float[Array, "V E"], frequencies: Real[Array | np.ndarray, "V"]) -> Float[Array, "V E"]:
     """Word vectors with mean 0 and variance 1 under the training unigram frequencies.
 
     `(e - mu) / sigma` with `mu = sum_j f_j e_j` and `sigma^2 = sum_j f_j (e_j - mu)^2`, per dimension: without it a
@@ -179,7 +186,7 @@ def normalise_embeddings(
 
     Args:
       table: `[V, E]` word vectors.
-      frequencies: `[V]` relative frequencies, summing to 1.
+      frequencies: `[V]` counts or relative frequencies, >= 0; only their ratios are read.
 
     Returns:
       `[V, E]` normalised vectors, zero in a dimension that does not vary; differentiable, to be used inside the loss.
@@ -192,7 +199,8 @@ def normalise_embeddings(
     Array([[-1.],
            [ 1.]], dtype=float32)
     """
-    return normalise_words(table, table, frequencies)
+    total = jnp.sum(jnp.asarray(frequencies, wide_dtype(table)))
+    return normalise_words(table, table, jnp.asarray(frequencies, total.dtype) / jnp.where(total > 0, total, 1))
 
 
 def normalise_words(words: Array, table: Array, frequencies: Array | np.ndarray) -> Array:

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_attnat.evaluation.importance import explain_batch, gradient_importances, leave_one_out
+from flax_attnat.evaluation.importance import (
+    explain_batch,
+    gradient_importance,
+    gradient_importances,
+    leave_one_out,
+    probability_of,
+)
+from flax_attnat.evaluation.prediction import predicted_classes
+from flax_attnat.models.model import probabilities
 from tests.evaluation import reference
 from tests.models import reference as pairs
 from tests.models.small import as_batch, as_pairs, initial, small, small_pair
@@ -38,6 +46,31 @@ def test_equals_finite_differences_with_attention_held_constant(encoder):
     attached = reference.explain(exact_params, TEXTS[0], detached=False)[2]
     assert np.abs(attached - found.importance[0, :5]).max() > 1e-2  # the other definition is told apart
     assert not found.importance[3].any() and not found.attention[3].any()  # a text without words
+
+
+@pytest.mark.parametrize("encoder", ["average", "bilstm"])
+def test_the_function_of_a_figure_of_ones_own_gives_the_same(encoder):
+    """A user's closure over the attention weights of the model that `explain_batch` measures."""
+    _, model = small("vanilla", encoder)
+    params, found = explained(encoder)
+    batch = as_batch(TEXTS, [1, 0, 1, 0], [1.0] * len(TEXTS), 6, 0)
+    words = model.embed(params, batch)
+    encoded = model.encode(params, words, batch)
+    scores = model.score(params, encoded)
+
+    def figure(words):
+        probability = probabilities(model.classify(params, model.encode(params, words, batch), scores))
+        return probability_of(probability, predicted_classes(found.probability))
+
+    importance = jax.jit(lambda words: gradient_importance(figure, words, encoded.mask))(words)
+    np.testing.assert_allclose(importance, found.importance, atol=1e-6)
+    poison = jnp.where(encoded.mask[..., None], words, jnp.nan)
+    by_token = gradient_importance(
+        lambda w: jnp.sum(jnp.where(encoded.mask, jnp.sum(w, -1), 0), -1), poison, encoded.mask
+    )
+    assert np.all(np.isfinite(by_token)), "what stands on padding is not read"
+    with pytest.raises(ValueError, match=r"one figure a row, \(4,\); it returned shape \(\)"):
+        gradient_importance(jnp.sum, words, encoded.mask)
 
 
 def test_a_row_without_gradient_gives_zeros():

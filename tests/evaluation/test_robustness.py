@@ -12,6 +12,7 @@ import pytest
 from flax_attnat.evaluation.checks import checks
 from flax_attnat.evaluation.robustness import (
     attack_scores,
+    attended_radius,
     certified_radius,
     certify_scores,
     within_ball,
@@ -186,6 +187,19 @@ def test_the_certified_radius_is_where_the_first_corner_changes_the_prediction(c
         alone = jax.tree.map(lambda x, row=row: x[row : row + 1], batch)
         around = robust_at_corners(model, params, alone, [radius[row] * 0.999 - 1e-4, radius[row] * 1.001 + 1e-4])
         np.testing.assert_array_equal(around[:, 0], [True, False])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_radius_of_scores_and_values_of_ones_own_is_the_same(classes):
+    """Without a model: from what a linear readout of attended states is made of; padding is not read."""
+    model, params = single(classes)
+    batch = texts(classes)
+    encoded = encode(model, params, batch)
+    scores, (values, bias) = model.score(params, encoded), model.values(params, encoded)
+    poison = (jnp.where(encoded.mask, scores, jnp.nan), jnp.where(encoded.mask[..., None], values, jnp.nan))
+    found = jax.jit(attended_radius)(*poison, bias, encoded.mask)
+    np.testing.assert_allclose(found, first_change(model, params, batch), rtol=1e-4, atol=1e-5)
+    assert np.isnan(attended_radius(scores.at[0, 0].set(jnp.nan), values, bias, jnp.ones_like(encoded.mask))[0])
 
 
 def test_radius_0_and_rows_that_attention_cannot_change():

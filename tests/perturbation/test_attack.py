@@ -406,6 +406,16 @@ def test_what_cannot_be_run_is_refused(options, said):
         pgd(lambda delta: jnp.sum(delta, axis=-1), jnp.zeros((1, 2)), **arguments)
 
 
+def test_losses_that_are_not_one_a_row_are_refused():
+    """A mean over the rows would climb for all of them at once; one example under vmap has one loss."""
+    rows = jnp.zeros((2, 3))
+    for loss_fn in (lambda delta: jnp.mean(delta), lambda delta: jnp.sum(delta, axis=-1, keepdims=True)):
+        with pytest.raises(ValueError, match=r"one loss a row, of shape \(2,\)"):
+            pgd(loss_fn, rows, None, 1.0)
+    alone = jax.vmap(lambda like: pgd(jnp.sum, like, None, 1.0))(rows)
+    np.testing.assert_allclose(alone, pgd(lambda delta: jnp.sum(delta, axis=-1), rows, None, 1.0), rtol=1e-6)
+
+
 RADII = [0.0, 0.1, 0.4, 1.0, 3.0]
 MARGIN = jnp.asarray(np.random.default_rng(4).normal(size=(16,)) + 0.7, jnp.float32)
 G = jnp.asarray(np.random.default_rng(5).normal(size=(16, T)), jnp.float32)
@@ -525,6 +535,12 @@ def test_a_row_with_nan_among_its_scores_is_wrong_and_one_logit_a_row_is_refused
 def test_a_radius_that_is_negative_or_nan_is_refused(radii):
     with pytest.raises(ValueError, match="every radius"):
         robustness_curve(linear_logits, linear_loss, G, None, LABELS, radii)
+
+
+@pytest.mark.parametrize("labels", [LABELS[:, None], LABELS[:1], LABELS[:4]])
+def test_labels_of_another_shape_are_refused(labels):
+    with pytest.raises(ValueError, match=r"labels must be one a prediction, \(16,\); their shape is"):
+        robustness_curve(linear_logits, linear_loss, G, None, labels, RADII)
 
 
 def test_all_radii_share_one_program():

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flax_attnat.perturbation.certificate import certify_attention
@@ -238,6 +238,15 @@ def test_shard_map_over_rows_equals_the_call_on_the_rows():
         lambda *row: certify_attention(*row, 0.5), mesh=mesh, in_specs=(P("rows"),) * 3, out_specs=(P("rows"),) * 2
     )
     np.testing.assert_allclose(jax.jit(call)(s, v, mask), certify(s, v, mask, 0.5), atol=1e-6)
+
+
+def test_rows_sharded_over_an_explicit_mesh_equal_the_call_on_one_device():
+    s, v, mask = rows(4, T, seed=6)
+    mesh = jax.make_mesh((min(2, jax.device_count()),), ("rows",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        placed = (jax.device_put(x, NamedSharding(mesh, P("rows"))) for x in (s, v, mask))
+        found = jax.jit(lambda *row: certify_attention(*row, 0.5))(*placed)
+    np.testing.assert_allclose(found, certify(s, v, mask, 0.5), atol=1e-6)
 
 
 def totals(s, v, mask, epsilon):

@@ -189,6 +189,9 @@ def test_masks_gain_the_axes_they_need():
     np.testing.assert_array_equal(np.asarray(softmax(heads, mask)) != 0, mask[:, None, None, :] & (heads > 0))
     np.testing.assert_array_equal(np.asarray(softmax(square, mask, axis=1)) != 0, mask[:, :, None] & (square > 0))
     np.testing.assert_array_equal(
+        np.asarray(softmax(heads, mask, axis=1)) != 0, mask[:, :, None, None] & (heads > 0), err_msg="T heads"
+    )
+    np.testing.assert_array_equal(
         np.asarray(unit(words[0], mask=np.array([1, 0, 0, 1, 1]))) != 0, [[1, 0, 0, 1, 1]] * 4
     )
 
@@ -207,6 +210,29 @@ def test_a_mask_that_could_be_of_words_or_of_scores_is_refused():
             call()
 
 
+@pytest.mark.parametrize("rows", [3, 5])
+def test_a_mask_of_queries_by_keys_needs_its_axes_whatever_the_batch(rows):
+    """It would be read as `[B, T]` where there are as many rows as queries, in the last batch of a split perhaps."""
+    causal, scores = np.tril(np.ones((4, 4), bool)), jnp.zeros((rows, 4, 4))
+    with pytest.raises(ValueError, match=rf"no axis of the {rows} rows of a delta of shape \({rows}, 4, 4\)"):
+        fa.masked_softmax(scores, causal)
+    expected = np.broadcast_to(causal / causal.sum(-1, keepdims=True), scores.shape)
+    np.testing.assert_allclose(fa.masked_softmax(scores, causal[None]), expected, rtol=1e-6)
+    one_for_all = np.array([[True, True, True, False]])
+    np.testing.assert_array_equal(fa.masked_softmax(scores, one_for_all)[..., 3], 0)
+
+
+def test_masked_softmax_of_integers_and_of_nan_is_that_of_jax():
+    """A NaN on a real entry makes its row NaN, and no other; none on padding."""
+    integers = jnp.array([[0, 0, 7]])
+    np.testing.assert_allclose(
+        fa.masked_softmax(integers, None), jax.nn.softmax(integers.astype(jnp.float32)), rtol=1e-6
+    )
+    scores = jnp.array([[jnp.nan, 1.0, 100.0, 2.0], [1.0, 2.0, 3.0, jnp.nan]])
+    weights = fa.masked_softmax(scores, jnp.array([[True, True, True, False]] * 2))
+    np.testing.assert_array_equal(np.isnan(weights), [[True, True, True, False], [False] * 4])
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("shape", [(0, 5), (2, 0)])
 def test_nothing_to_perturb_stays_nothing(order, shape):
@@ -223,7 +249,7 @@ def test_a_mask_that_does_not_fit_is_refused_with_both_shapes(shape):
         assert str(shape) in str(error.value) and "(3, 6)" in str(error.value)
 
 
-@pytest.mark.parametrize("epsilon", [-1.0, -1e-30, math.nan, -math.inf])
+@pytest.mark.parametrize("epsilon", [-1.0, -1e-30, math.nan, -math.inf, np.float32(-1), np.array([-1.0])])
 def test_a_negative_or_nan_radius_is_refused(epsilon):
     with pytest.raises(ValueError, match="epsilon"):
         fa.project(jnp.ones((1, 2)), epsilon)

@@ -74,6 +74,12 @@ def test_a_zero_delta_that_depends_on_parameters_has_a_finite_gradient():
     assert np.all(np.isfinite(jax.jit(jax.grad(total))(W)))
 
 
+def test_losses_that_are_not_one_a_row_are_refused():
+    for loss_fn in (lambda delta: jnp.mean(delta), lambda delta: jnp.sum(delta, axis=-1, keepdims=True)):
+        with pytest.raises(ValueError, match=r"one loss a row, of shape \(3,\)"):
+            fa.adversarial_loss(loss_fn, DELTA)
+
+
 def test_the_weight_may_be_traced_and_mapped():
     weights = jnp.asarray([0.0, 0.5, 2.0])
     mapped = jax.vmap(lambda weight: objective(W, DELTA, weight)[0])(weights)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import flax_attnat as fa
@@ -18,6 +18,7 @@ from tests.perturbation.techniques import (
     B,
     T,
     compiled,
+    divergence,
     finite,
     loss,
     perturb,
@@ -154,6 +155,52 @@ def test_shard_map_over_rows_equals_the_call_on_the_rows(name):
     # The noise is indexed by the row in its shard: beyond the first shard only what draws none can be compared.
     equal = slice(0, B // count if name in RANDOM else B)
     np.testing.assert_allclose(jax.jit(call)(p, EPSILON)[equal], expected[equal], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_rows_sharded_over_an_explicit_mesh_equal_the_call_on_one_device(name):
+    """What `jax.make_mesh` makes unless told otherwise; on two devices where there are two."""
+    p = finite(problem(name))
+    expected = compiled(name)(p, EPSILON, KEY)
+    mesh = jax.make_mesh((min(2, jax.device_count()),), ("rows",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        placed = p._replace(
+            **{
+                field: jax.device_put(getattr(p, field), NamedSharding(mesh, P() if field == "table" else P("rows")))
+                for field in p._fields
+            }
+        )
+        call = jax.jit(lambda p, epsilon: perturb(name, p, epsilon, KEY))
+        np.testing.assert_allclose(call(placed, jax.device_put(EPSILON, P("rows"))), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FROM_LOSS)
+def test_no_second_derivative_is_asked_of_the_loss(name):
+    """A kernel that has none is fine: its backward pass raises when it is differentiated in turn."""
+    p = finite(problem(name))
+
+    @jax.custom_jvp
+    def once(x):
+        return x
+
+    @once.defjvp
+    def refuse(primals, tangents):
+        raise NotImplementedError("a second derivative")
+
+    @jax.custom_vjp
+    def kernel(x):
+        return x
+
+    kernel.defvjp(lambda x: (x, None), lambda _, g: (once(g),))
+
+    def objective(weights, like):
+        q = p._replace(weights=weights, like=like)
+        total = functools.partial(divergence if name == "virtual_at" else loss, name, q)
+        loss_fn = lambda delta: total(kernel(delta))  # noqa: E731
+        return jnp.sum(fa.adversarial_loss(loss_fn, perturb(name, q, 1.0, KEY, loss_fn=loss_fn))[0])
+
+    found = jax.eval_shape(jax.grad(objective, argnums=(0, 1)), p.weights, p.like)
+    assert [x.shape for x in found] == [p.weights.shape, p.like.shape]
 
 
 @pytest.mark.parametrize("name", ["attention_iat span", "word_iat"])

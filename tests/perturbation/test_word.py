@@ -1,6 +1,7 @@
 """Word AT, word iAT, nearest neighbours and normalised embeddings, against float64 NumPy."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,13 @@ def test_normalised_embeddings_have_mean_0_and_variance_1(offset):
     mean = (weight * table.astype(np.float64)).sum(0)
     deviation = np.sqrt((weight * (table - mean) ** 2).sum(0))
     np.testing.assert_allclose(out, (table - mean) / deviation, atol=1e-4 if offset == 0 else 5e-3, rtol=1e-5)
+
+
+def test_counts_are_as_good_as_frequencies():
+    table, counts = jnp.array([[1.0], [3.0], [5.0]]), np.array([10, 20, 10])
+    expected = fa.normalise_embeddings(table, counts / 40)
+    np.testing.assert_allclose(fa.normalise_embeddings(table, counts), expected, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(expected)[:, 0], [-math.sqrt(2), 0, math.sqrt(2)], atol=1e-6)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.3, -1e4])
