@@ -160,7 +160,7 @@ def gradient_importance(
       mask: `[B, T]`, true on real tokens.
 
     Returns:
-      `[B, T]`, zero on padding and in a row whose gradient is zero; NaN in one where it is.
+      `[B, T]`, zero on padding and in a row whose gradient is zero; NaN in one where it is; constant for gradients.
 
     Raises:
       ValueError: `function` does not return one figure a row.
@@ -174,6 +174,7 @@ def gradient_importance(
     >>> gradient_importance(lambda words: jnp.sum(attention * words.sum(-1), axis=-1), words, mask)
     Array([[0.25, 0.75, 0.  ]], dtype=float32)
     """
+    words = jax.lax.stop_gradient(words)
     figures = jax.eval_shape(function, words)
     if figures.shape != words.shape[:1]:
         raise ValueError(

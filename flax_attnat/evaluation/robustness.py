@@ -296,7 +296,7 @@ def _leads(values: Array, bias: Array, mask: Array, classes: Array) -> _Leads:
         own = jnp.take_along_axis(values, classes[:, None, None], axis=-1) - values
         lead, offset = jnp.moveaxis(own, -1, 1), bias[classes][:, None] - bias[None, :]
         itself = classes[:, None] == jnp.arange(values.shape[-1])[None, :]
-    size = jnp.max(jnp.where(mask[:, None, :], jnp.abs(lead), 0), axis=-1) + jnp.abs(offset)
+    size = jnp.max(jnp.where(mask[:, None, :], jnp.abs(lead), 0), axis=-1, initial=0.0) + jnp.abs(offset)
     return _Leads(lead, offset, jnp.where(itself, -jnp.inf, ROUNDING * size + SMALLEST))
 
 

@@ -182,8 +182,8 @@ def scale_to(direction: Array, epsilon: Scalar, dtype: DTypeLike | None = None) 
 def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
     """Gradient `[B, *rest]` of each example's loss `[B]` at delta `at`; as examples are independent, of their sum.
 
-    It is a constant for gradients outside, which would ask what the loss closes over for second derivatives: kernels
-    that have none are fine.
+    It is a constant for gradients outside, which would ask the loss for second derivatives: kernels that have none are
+    fine.
 
     >>> delta_gradient(lambda delta: jnp.sum(delta**2, axis=-1), jnp.array([[1.0, 2.0], [3.0, 4.0]]))
     Array([[2., 4.],
@@ -195,7 +195,7 @@ def delta_gradient(loss_fn: LossFn, at: Array) -> Array:
         losses = loss_fn(delta)
         return jnp.sum(losses.astype(wide_dtype(losses)))
 
-    return jax.grad(without_outer_gradients(total, at))(at)
+    return jax.grad(without_outer_gradients(total, at))(jax.lax.stop_gradient(at))
 
 
 def without_outer_gradients(function: LossFn, at: Array) -> LossFn:
@@ -205,9 +205,10 @@ def without_outer_gradients(function: LossFn, at: Array) -> LossFn:
     >>> float(jax.grad(outer)(3.0))
     0.0
     """
-    converted, constants = jax.closure_convert(function, at)
-    constants = jax.lax.stop_gradient(constants)
-    return lambda delta: converted(delta, *constants)
+    # `jax.closure_convert` would keep what each function closes over, and would not see that it has changed.
+    traced = jax.make_jaxpr(lambda delta: function(delta))(at)
+    constants = jax.lax.stop_gradient(traced.consts)
+    return lambda delta: jax.core.eval_jaxpr(traced.jaxpr, constants, delta)[0]
 
 
 def check_losses(losses: Array, like: Array) -> None:
@@ -231,7 +232,8 @@ def broadcast_mask(mask: Mask, like: Array, axis: int | None = None) -> Array:
     A `[B, T]` mask gains axes behind T if it fits the first axes of `like` (word vectors `[B, T, E]`), or between B and
     T if it fits the first and the last (scores `[B, heads, Q, T]`). Where both fit the three axes of `like`, `axis`
     says which one is of tokens, and without it the mask is refused, as is one of two axes of which the first is not of
-    rows: `[Q, T]` would be read as `[B, T]` where B = Q. Any other mask broadcasts as NumPy does.
+    rows (`[Q, T]`, unless B = Q: that is read as `[B, T]`). B or T of a mask may be 1. Any other mask broadcasts as
+    NumPy does.
 
     >>> broadcast_mask(jnp.array([[True, False]]), like=jnp.zeros((1, 2, 300))).shape
     (1, 2, 1)
@@ -240,20 +242,19 @@ def broadcast_mask(mask: Mask, like: Array, axis: int | None = None) -> Array:
         return jnp.ones((1,) * like.ndim, bool)
     mask = jnp.asarray(mask).astype(bool)
     if mask.ndim == 2 and like.ndim > 2:
-        first = mask.shape == like.shape[:2]
-        ends = mask.shape == (like.shape[0], like.shape[-1])
-        if first and ends:
+        if mask.shape[0] not in (1, like.shape[0]):
+            raise ValueError(
+                f"a mask of shape {mask.shape} has no axis of the {like.shape[0]} rows of a delta of shape"
+                f" {like.shape}: pass [B, T], or queries by keys with the axes before them, mask[None] for [B, Q, T]."
+            )
+        first, ends = (mask.shape[1] in (1, like.shape[place]) for place in (1, -1))
+        if first and ends and mask.shape[1] > 1:
             if axis is None and like.ndim == 3:
                 raise ValueError(
                     f"a mask of shape {mask.shape} fits two axes of a delta of shape {like.shape}: pass"
                     " mask[:, :, None] for words [B, T, E], or mask[:, None, :] for scores [B, heads, T]."
                 )
             ends = axis is None or axis % like.ndim != 1
-        if mask.shape[0] not in (1, like.shape[0]):
-            raise ValueError(
-                f"a mask of shape {mask.shape} has no axis of the {like.shape[0]} rows of a delta of shape"
-                f" {like.shape}: pass [B, T], or queries by keys with the axes before them, mask[None] for [B, Q, T]."
-            )
         if ends:
             mask = mask.reshape((mask.shape[0],) + (1,) * (like.ndim - 2) + (mask.shape[1],))
         elif first:

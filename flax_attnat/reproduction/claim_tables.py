@@ -62,8 +62,8 @@ RANGES = (
     f"Width: octaves of epsilon around the best one within {WITHIN} of it, at most to the ends of what was measured.",
     "Relative: the epsilons, the same numbers for all, over the norm of what is perturbed, before it is trained to"
     " resist: vanilla's scores less their mean; the word vectors of a text at the technique's smallest epsilon. Where"
-    " these differ, equal numbers are not equal perturbations; the claim is judged over equal relative ones under [our"
-    " choices](#how-far-this-depends-on-our-choices).",
+    " these differ, equal numbers are not equal perturbations; over equal relative ones, where enough of them overlap,"
+    " the claim is judged under [our choices](#how-far-this-depends-on-our-choices).",
 )
 """How the table of claim 3 is read."""
 

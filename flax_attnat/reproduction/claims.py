@@ -104,7 +104,7 @@ class Verdict(NamedTuple):
       true: data sets, with their marks, where it is so.
       false: where it is not.
       undecided: where it is neither, as it, or something that it must be compared with, was not trained enough.
-      by: of claim 3, for each data set of `false`, the technique that decides.
+      by: of claim 3, the techniques that decide against it, each by itself, on the data sets of `false`.
     """
 
     reading: str

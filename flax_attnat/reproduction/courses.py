@@ -258,9 +258,9 @@ def sensitivity_verdicts(
                     few[title] = f"{title}: undecided, {_not_judged(names, begun)}"
                 continue
             four = [by_name[name] for name in names]
-            against, name, significant = _against(four[:2], four[2:])
+            against, significant = _against(four[:2], four[2:])
             (lost if against else won)[title] = significant
-            by += [name] if against else []
+            by += [of.name for of in four[:2] if _against([of], four[2:])[0]]
             said.append(f"{title}: {f'not so by {against}' if against else 'so'}")
         tested, said = len(lost) + len(won), [*said, *few.values()]
         if tested < TASKS:
@@ -282,23 +282,23 @@ def _not_judged(names: Sequence[Name], begun: Mapping[Name, Course]) -> str:
     return f"{len(begun[names[0]].epsilons)} epsilons in common"
 
 
-def _against(ours: Sequence[Course], words: Sequence[Course]) -> tuple[str, Name, bool]:
-    """What says that two techniques do not depend less on epsilon than two others, of which, and whether significantly.
+def _against(ours: Sequence[Course], words: Sequence[Course]) -> tuple[str, bool]:
+    """What says that some techniques do not depend less on epsilon than others, and whether that is significant.
 
-    Nothing says so where both depend less; then it is of the words' flattest.
+    Nothing says so where all depend less.
 
     >>> flat, steep = (Course((name, None), (1.0,), of, 1.0, p_holm=0.01) for name, of in (("a", 0.5), ("b", 3.0)))
     >>> _against([flat, flat], [steep, steep])
-    ('', ('b', None), True)
+    ('', True)
     >>> _against([flat, steep], [steep, steep])
-    ('the range of b, 3.00, where that of b is 3.00', ('b', None), True)
+    ('the range of b, 3.00, where that of b is 3.00', True)
     """
     widest, least = max(ours, key=lambda of: of.range), min(words, key=lambda of: of.range)
     narrow, wide = min(ours, key=lambda of: of.octaves), max(words, key=lambda of: of.octaves)
     if widest.range >= least.range:
         ends = f"{widest.range:.2f}, where that of {technique_name(least.name)} is {least.range:.2f}"
-        return f"the range of {technique_name(widest.name)}, {ends}", widest.name, widest.clear
+        return f"the range of {technique_name(widest.name)}, {ends}", widest.clear
     if narrow.octaves < wide.octaves:
         ends = f"{narrow.octaves:.1f} octaves, where that of {technique_name(wide.name)} is {wide.octaves:.1f}"
-        return f"the width of {technique_name(narrow.name)}, {ends}", narrow.name, False
-    return "", least.name, least.clear
+        return f"the width of {technique_name(narrow.name)}, {ends}", False
+    return "", least.clear

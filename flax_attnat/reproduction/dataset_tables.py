@@ -30,6 +30,7 @@ from flax_attnat.reproduction.settings import (
     index,
     main_figure,
     main_variant,
+    perturbed,
     runs_of,
 )
 
@@ -93,10 +94,10 @@ def _main_figures(runs: Mapping[int, Line]) -> tuple[str, ...]:
 
 
 def _still_rising(test: Index, dataset: str, variant: str) -> Iterator[str]:
-    """How many runs are best so early that perturbations hardly trained them, and how many in their last epoch."""
+    """How many runs are best early, little trained by perturbations, and how many in their last epoch."""
     runs = runs_of(test, dataset, variant)
-    last = sum(line["best_epoch"] == line["epochs"] for line in runs)
-    few = ", and so were trained by few perturbations" if early(runs) else ""
+    last, quick = sum(line["best_epoch"] == line["epochs"] for line in runs), early(perturbed(runs))
+    few = f" ({quick} of them perturbed, for no longer than that)" if quick else ""
     then = "; more epochs might be better for these" if last else ""
     yield (
         f"Of {len(runs)} runs of all epsilons {early(runs)} are best after one or two epochs{few}; the last epoch is"

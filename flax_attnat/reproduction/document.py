@@ -146,7 +146,12 @@ def _untested(lines: Sequence[Line]) -> Iterator[str]:
     if rest := [dataset for dataset in missing if dataset not in hard]:
         yield f"- Data sets not trained yet, for want of computing time: {', '.join(rest)}."
     if lacks := [f"{dataset}: {', '.join(of)}" for dataset in tested if (of := lacking(lines, dataset))]:
-        yield f"- Without a choice of epsilons: {'; '.join(lacks)}. Of imdb and ag_news `--full` trains them."
+        full = (
+            " Of imdb and ag_news `--full` trains them."
+            if any(of.startswith(("imdb", "ag_news")) for of in lacks)
+            else ""
+        )
+        yield f"- Without a choice of epsilons: {'; '.join(lacks)}.{full}"
     if marks := [dataset for dataset in tested if mark_of(lines, dataset)]:
         said = [f"{of} ({mark_of(lines, of)}{f': {PARTIAL[of]}' if of in PARTIAL else ''})" for of in marks]
         yield f"- The whole official data of {', '.join(said)}."

@@ -149,8 +149,13 @@ def runs_of(test: Index, dataset: str, variant: str) -> list[Line]:
     return [run for of, runs in test.items() if (of.dataset, of.variant) == (dataset, variant) for run in runs.values()]
 
 
+def perturbed(runs: Iterable[Line]) -> list[Line]:
+    """The runs with a perturbation."""
+    return [run for run in runs if run["epsilon"]]
+
+
 def early(runs: Iterable[Line]) -> int:
-    """How many runs are best after one or two epochs, which few perturbations trained."""
+    """How many runs are best after one or two epochs."""
     return sum(run["best_epoch"] <= 2 for run in runs)
 
 

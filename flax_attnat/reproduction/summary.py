@@ -31,6 +31,7 @@ from flax_attnat.reproduction.settings import (
     index,
     main_figure,
     main_variant,
+    perturbed,
     runs_of,
 )
 
@@ -74,17 +75,13 @@ def _tested(lines: Sequence[Line]) -> str:
     seeds = sorted({len({line["seed"] for line in lines if line["dataset"] == of}) for of in tested})
     many = " or ".join(map(str, seeds))
     test = index(lines)
-    trained = {of: runs_of(test, of, main_variant(of)) for of in tested}
+    trained = {of: perturbed(runs_of(test, of, main_variant(of))) for of in tested}
     quick = [
         f"{named(lines, of)} ({early(runs)} of {len(runs)})"
         for of, runs in trained.items()
         if 2 * early(runs) > len(runs)
     ]
-    few = (
-        f" Runs that are best after one or two epochs, trained by few perturbations: {', '.join(quick)}."
-        if quick
-        else ""
-    )
+    few = f" Perturbed runs that are best after one or two epochs: {', '.join(quick)}." if quick else ""
     return (
         f"{runs} runs: {said}. Verdicts go by the means of {many} seed{'' if seeds == [1] else 's'}, however"
         " little they differ. No claim can be said to hold before all ten data sets are trained; and one that does not"
@@ -102,7 +99,7 @@ def _compared(lines: Sequence[Line], figure: str | None) -> str:
     count, above = sum(of.clear for of in every), sum(of.above for of in every)
     over = dict.fromkeys(f"{other.name} on {of.dataset}" for of in judged for other in of.differences if other.above)
     favour = f" ({', '.join((f'{above} in favour of iAT', *(f'over {name}' for name in over)))})" if count else ""
-    full = ", ".join(f"{names[0]} on {dataset}" for dataset, names in at_ceiling(judged).items())
+    full = ", ".join(f"{' and '.join(names)} on {dataset}" for dataset, names in at_ceiling(judged).items())
     return (
         f"{f' At 100 %, where nothing can be above: {full}.' if full else ''} Of {len(every)} comparisons"
         f" {_significant(count)} when corrected for readings and data sets{favour},"
@@ -114,9 +111,13 @@ def _ranges(lines: Sequence[Line]) -> str:
     """Of how many techniques the dependence on epsilon is more than seeds explain."""
     variants = {dataset: main_variant(dataset) for dataset in datasets_of(lines)}
     every = [of for found in judged_courses(lines, variants).values() for of in found if of.judged]
-    by = Counter(name for of in sensitivity_verdicts(lines, variants) for name in of.by)
-    against = ", ".join(f"{name} in {count}" for name, count in by.most_common())
-    decided = f" What decides against it, of {by.total()} readings and data sets: {against}." if by else ""
+    judged = sensitivity_verdicts(lines, variants)
+    cells = sum(len(of.false) for of in judged)
+    counts = Counter("attention_at" if name == "attention_at" else "iAT itself" for of in judged for name in of.by)
+    against = ", ".join(f"{name} in {count}" for name, count in sorted(counts.items()))
+    decided = (
+        f" What is against it by itself, of {cells} readings and data sets where it is not: {against}." if cells else ""
+    )
     return decided + (
         f" Of {len(every)} ranges over epsilon {_significant(sum(of.clear for of in every))}." if every else ""
     )

@@ -69,6 +69,8 @@ def test_the_function_of_a_figure_of_ones_own_gives_the_same(encoder):
         lambda w: jnp.sum(jnp.where(encoded.mask, jnp.sum(w, -1), 0), -1), poison, encoded.mask
     )
     assert np.all(np.isfinite(by_token)), "what stands on padding is not read"
+    turned = jax.grad(lambda w: jnp.sum(gradient_importance(figure, w, encoded.mask) * jnp.arange(6.0)[None, :]))(words)
+    np.testing.assert_array_equal(turned, 0)
     with pytest.raises(ValueError, match=r"one figure a row, \(4,\); it returned shape \(\)"):
         gradient_importance(jnp.sum, words, encoded.mask)
 

@@ -1,7 +1,9 @@
 """Projected gradient ascent and robustness curves, against float64 NumPy, closed forms and what must never happen."""
 
 import functools
+import gc
 import math
+import weakref
 
 import chex
 import jax
@@ -404,6 +406,31 @@ def test_what_cannot_be_run_is_refused(options, said):
     arguments = {"mask": None, "epsilon": 1.0} | options
     with pytest.raises(ValueError, match=said):
         pgd(lambda delta: jnp.sum(delta, axis=-1), jnp.zeros((1, 2)), **arguments)
+
+
+def test_an_eager_attack_is_on_the_model_as_it_is_and_keeps_nothing_of_it():
+    """A loss that reads attributes is read anew by every call; what it holds is free afterwards."""
+
+    class Linear:
+        def __init__(self, weight):
+            self.weight = jnp.asarray(weight)
+
+        def loss(self, delta):
+            return delta @ self.weight
+
+    def found(model):
+        adversarial = fa.attention_at(model.loss, jnp.zeros((1, 2)), None, 1.0)
+        return np.asarray(pgd(model.loss, jnp.zeros((1, 2)), None, 1.0, steps=1)), np.asarray(adversarial)
+
+    model = Linear([3.0, 4.0])
+    for sign in (1, -1):
+        model.weight = sign * jnp.array([3.0, 4.0])
+        for r in found(model):
+            np.testing.assert_allclose(r, [[0.6 * sign, 0.8 * sign]], rtol=1e-6)
+    held = weakref.ref(model)
+    del model
+    gc.collect()
+    assert held() is None
 
 
 def test_losses_that_are_not_one_a_row_are_refused():

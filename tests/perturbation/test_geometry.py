@@ -211,8 +211,8 @@ def test_a_mask_that_could_be_of_words_or_of_scores_is_refused():
 
 
 @pytest.mark.parametrize("rows", [3, 5])
-def test_a_mask_of_queries_by_keys_needs_its_axes_whatever_the_batch(rows):
-    """It would be read as `[B, T]` where there are as many rows as queries, in the last batch of a split perhaps."""
+def test_a_mask_of_queries_by_keys_needs_its_axes(rows):
+    """It is read as `[B, T]` where there are as many rows as queries, and so refused at every other batch size."""
     causal, scores = np.tril(np.ones((4, 4), bool)), jnp.zeros((rows, 4, 4))
     with pytest.raises(ValueError, match=rf"no axis of the {rows} rows of a delta of shape \({rows}, 4, 4\)"):
         fa.masked_softmax(scores, causal)
@@ -220,6 +220,12 @@ def test_a_mask_of_queries_by_keys_needs_its_axes_whatever_the_batch(rows):
     np.testing.assert_allclose(fa.masked_softmax(scores, causal[None]), expected, rtol=1e-6)
     one_for_all = np.array([[True, True, True, False]])
     np.testing.assert_array_equal(fa.masked_softmax(scores, one_for_all)[..., 3], 0)
+    square = fa.masked_softmax(jnp.zeros((4, 4, 4)), causal)
+    np.testing.assert_array_equal(np.asarray(square) > 0, np.broadcast_to(causal[:, None, :], square.shape))
+    words = fa.word_at(lambda delta: jnp.sum(delta, (1, 2)), scores, one_for_all, 1.0)
+    np.testing.assert_array_equal(np.asarray(words) != 0, np.broadcast_to(one_for_all[..., None], words.shape))
+    half = np.arange(rows) % 2 == 0
+    np.testing.assert_array_equal(np.asarray(fa.unit(scores + 1, mask=half[:, None])).any((1, 2)), half)
 
 
 def test_masked_softmax_of_integers_and_of_nan_is_that_of_jax():

@@ -286,7 +286,7 @@ def test_claim_three_compares_the_flattest_word_technique_with_the_steepest_of_a
         *curve("attention_iat", "span", (0.8, 0.81, 0.8, 0.8)),
     ]
     found = courses.sensitivity_verdicts([*words, *steep], {"sst": "pretrained"})
-    assert found[0].verdict == FAILS
+    assert found[0].verdict == FAILS and found[0].by == ("attention_at",), "iAT itself depends less"
     assert "sst: not so by the range of attention_at, 10.00, where that of word_iat is 5.00; " in found[0].reason
 
 
@@ -299,7 +299,7 @@ def test_claim_three_fails_by_the_width_alone() -> None:
         *curve("attention_iat", "span", (0.8, 0.79, 0.79, 0.79)),
     ]
     verdict = courses.sensitivity_verdicts(lines, {"sst": "pretrained"})[0]
-    assert verdict.verdict == FAILS and verdict.by == ("attention_at",)
+    assert verdict.verdict == FAILS and verdict.by == ("attention_at", "attention_iat (span)")
     assert "not so by the width of attention_at, 0.0 octaves, where that of word_at is 2.0" in verdict.reason
 
 

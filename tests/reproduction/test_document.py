@@ -109,12 +109,15 @@ def test_the_summary_says_what_a_count_rests_on() -> None:
     for line in lines:
         line |= {"best_epoch": 2} | ({"f1": 1.0} if line["technique"] == "vanilla" else {})
     said = summary(lines)
-    assert "trained by few perturbations: babi1 (42 of 42)." in said[0]
+    assert "Perturbed runs that are best after one or two epochs: babi1 (36 of 36)." in said[0]
     assert "At 100 %, where nothing can be above: vanilla on babi1. Of " in said[1]
-    assert "At 100 %" not in summary(made())[1] and "few perturbations" not in summary(made())[0]
+    assert "At 100 %" not in summary(made())[1] and "Perturbed runs" not in summary(made())[0]
     curves = [line | {"epsilon": 4 * line["epsilon"]} for line in made() if line["epsilon"]]
     flat = [line | {"f1": 0.8} if line["technique"].startswith("word") else line for line in made() + curves]
-    assert "What decides against it, of 2 readings and data sets: attention_at in 2." in summary(flat)[3]
+    assert "of 2 readings and data sets where it is not: attention_at in 2, iAT itself in 2." in summary(flat)[3]
+    slope = {"word_at": 1e-4, "word_iat": 1e-4, "attention_iat": 1e-3}  # attention_at is flat
+    steep = [line | {"f1": 0.8 - slope.get(line["technique"], 0) * (line["epsilon"] or 0)} for line in flat]
+    assert "of 2 readings and data sets where it is not: iAT itself in 2." in summary(steep)[3]
 
 
 def test_published_figures_say_how_they_differ(tmp_path) -> None:
