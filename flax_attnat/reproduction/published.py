@@ -45,7 +45,7 @@ BESIDE = {
 """What the published runs have otherwise, but for word vectors, by data set."""
 
 VECTORS = {
-    "imdb.300d.vec.gz": "300 dimensions, trained by word2vec on IMDB's training reviews: near in topic to imdb and sst."
+    "imdb.300d.vec.gz": "300 dimensions, trained on IMDB's training reviews: near in topic to imdb and sst."
     " The paper's (fastText, simple English) were not to be had",
 }
 """What vectors were trained on, by the name of their file."""
