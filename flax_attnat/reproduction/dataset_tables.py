@@ -98,7 +98,7 @@ def _still_rising(test: Index, dataset: str, variant: str) -> Iterator[str]:
     runs = runs_of(test, dataset, variant)
     last, quick = sum(line["best_epoch"] == line["epochs"] for line in runs), early(perturbed(runs))
     few = f" ({quick} of them perturbed, for no longer than that)" if quick else ""
-    then = "; more epochs might be better for these" if last else ""
+    then = "; more epochs might be better there" if last else ""
     yield (
         f"Of {len(runs)} runs of all epsilons {early(runs)} are best after one or two epochs{few}; the last epoch is"
         f" the best in {last}{then}. Seconds are a run's share of what trained at once, on a machine that may have had"

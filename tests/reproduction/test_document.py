@@ -99,7 +99,7 @@ def test_runs_that_were_still_rising_are_counted(tmp_path) -> None:
             line["best_epoch"] = 8
     text = written(lines, epath.Path(tmp_path))
     assert "Of 42 runs of all epsilons 0 are best after one" in text
-    assert "the last epoch is the best in 9; more epochs might be better for these. Seconds" in text
+    assert "the last epoch is the best in 9; more epochs might be better there. Seconds" in text
     assert "the last epoch is the best in 0. Seconds" in written(made(), epath.Path(tmp_path) / "other")
 
 
