@@ -99,7 +99,7 @@ def _compared(lines: Sequence[Line], figure: str | None) -> str:
     count, above = sum(of.clear for of in every), sum(of.above for of in every)
     over = dict.fromkeys(f"{other.name} on {of.dataset}" for of in judged for other in of.differences if other.above)
     favour = f" ({', '.join((f'{above} in favour of iAT', *(f'over {name}' for name in over)))})" if count else ""
-    full = ", ".join(f"{' and '.join(names)} on {dataset}" for dataset, names in at_ceiling(judged).items())
+    full = "; ".join(f"{', '.join(names)} on {dataset}" for dataset, names in at_ceiling(judged).items())
     return (
         f"{f' At 100 %, where nothing can be above: {full}.' if full else ''} Of {len(every)} comparisons"
         f" {_significant(count)} when corrected for readings and data sets{favour},"
