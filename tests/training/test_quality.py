@@ -1,4 +1,4 @@
-"""What trained models reach: on the synthetic data in a minute, on the real treebank in half an hour."""
+"""What trained models reach: on the synthetic data in a minute, on the real treebank in an hour."""
 
 from pathlib import Path
 
